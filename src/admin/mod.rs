@@ -1,0 +1,1 @@
+//! The operators' service and the commands that call it.

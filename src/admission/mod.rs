@@ -1,0 +1,1 @@
+//! 4  Admission: load and rate; may only say "later".

@@ -1,0 +1,1 @@
+//! Process settings: the file as it is, and what it means.

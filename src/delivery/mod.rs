@@ -1,0 +1,1 @@
+//! 7  Delivery: outbox → acceptance → receipt.

@@ -1,0 +1,1 @@
+//! 2  Identity: peer certificate → platform.

@@ -1,0 +1,45 @@
+//! skproxy: a security proxy for VAT tax-control servers (税控服务器安全代理).
+//!
+//! The map, in the order in which a request meets the parts; ARCHITECTURE.md tells the story.
+
+/// The operators' service and the commands that call it.
+pub mod admin;
+/// 4  Load and rate: may only say "later".
+pub mod admission;
+/// The acceptance simulator: a server of its own.
+pub mod authority;
+/// The commands.
+pub mod cli;
+/// 3  Wire message → checked draft; pure rules, profiles.
+pub mod contract;
+/// The composition root: builds, runs and drains the daemon.
+pub mod daemon;
+/// 7  Outbox → acceptance → receipt.
+pub mod delivery;
+/// 2  Peer certificate → platform.
+pub mod identity;
+/// 1  Connections, TLS, limits, wire ↔ domain.
+pub mod listener;
+/// 5  The actor that owns every number; finisher; recovery.
+pub mod numbering;
+/// One kind of request each, top to bottom.
+pub mod pipeline;
+/// Platforms, taxpayers, bindings, devices as data.
+pub mod registry;
+/// 6  Durable claim → signature.
+pub mod signer;
+/// Refusal → gRPC status; the only file that makes one for callers.
+pub mod status;
+/// The books; the only maker of `Durable`.
+pub mod store;
+
+pub mod clock;
+pub mod config;
+pub mod convert;
+pub mod health;
+pub mod metrics;
+pub mod model;
+pub mod pb;
+pub mod refusal;
+pub mod secret;
+pub mod tasks;

@@ -1,0 +1,1 @@
+//! 1  Listener: connections, TLS, limits, proto ↔ domain.

@@ -1,0 +1,1 @@
+//! 5  Numbering: the actor that owns every number, the finisher, recovery.

@@ -1,0 +1,151 @@
+//! 6  Signer: turns a durable claim into a signature. Takes nothing that is not saved.
+//!
+//! Two kinds of backend: *proxy-numbered* ones sign what we numbered; *device-numbered* ones draw code,
+//! number and time themselves. A backend belongs to one virtual device and is used by one thread at a time.
+
+use crate::{
+    model::{CstTime, DeviceSerial, InvoiceNumber, Kind, Totals},
+    pb::v1 as pb,
+    store::{Claim, Durable},
+};
+use std::time::Duration;
+
+/// What signing makes of a numbered claim: the tail of the invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// Check code (JYM), 20 digits.
+    pub check_code: String,
+    /// Cipher text (FP_MW), 108 or 112 characters.
+    pub cipher_text: String,
+    /// Text of the two-dimensional code (EWM).
+    pub qr_text: String,
+    /// Algorithm.
+    pub algorithm: pb::SignatureAlgorithm,
+    /// Signature over the claim's head, ASN.1 DER.
+    pub signature: Vec<u8>,
+    /// SHA-256 of the key's SubjectPublicKeyInfo.
+    pub signer_key: [u8; 32],
+}
+
+/// What a device answers that drew the number itself. Nothing of it is believed before it is compared
+/// with the claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceAnswer {
+    /// The serial that it issued under.
+    pub device_serial: DeviceSerial,
+    /// Kind.
+    pub kind: Kind,
+    /// Buyer's taxpayer id as on the device.
+    pub buyer_taxpayer_id: String,
+    /// Buyer's name as on the device.
+    pub buyer_name: String,
+    /// Totals as on the device.
+    pub totals: Totals,
+    /// Code and number drawn.
+    pub number: InvoiceNumber,
+    /// Issue time by the device's clock.
+    pub issue_time: CstTime,
+    /// Check code, cipher text, QR text and signature.
+    pub signed: Signed,
+    /// The device's next number after this one; `None` when its stock is used up.
+    pub next: Option<InvoiceNumber>,
+}
+
+/// Why a signature was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignerError {
+    /// The backend is not there; the claim stays open and is tried again.
+    #[error("device {device} is not available: {detail}")]
+    Unavailable {
+        /// Device id.
+        device: String,
+        /// What the backend said.
+        detail: String,
+    },
+    /// The outcome is not known: the device may or may not have issued. Never sent again.
+    #[error("device {device} gave no answer: {detail}")]
+    InDoubt {
+        /// Device id.
+        device: String,
+        /// What the backend said.
+        detail: String,
+    },
+    /// The backend refuses this claim for good; it stays open until an operator voids it.
+    #[error("device {device} refuses the claim: {detail}")]
+    Refused {
+        /// Device id.
+        device: String,
+        /// What the backend said.
+        detail: String,
+    },
+}
+
+/// A backend that signs what we numbered.
+pub trait ProxyNumbered: Send {
+    /// Signs the claim's head. Signing again gives the same check code and cipher text.
+    ///
+    /// ```compile_fail
+    /// # use skproxy::{signer::{ProxyNumbered, Signed, SignerError}, store::{Claim, Durable}};
+    /// fn unsaved(signer: &mut dyn ProxyNumbered, claim: &Claim) -> Result<Signed, SignerError> {
+    ///     signer.sign(claim)
+    /// }
+    /// ```
+    ///
+    /// The twin that differs in one type compiles:
+    ///
+    /// ```
+    /// # use skproxy::{signer::{ProxyNumbered, Signed, SignerError}, store::{Claim, Durable}};
+    /// fn saved(signer: &mut dyn ProxyNumbered, claim: &Durable<Claim>) -> Result<Signed, SignerError> {
+    ///     signer.sign(claim)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `Unavailable` and `Refused`; never in doubt, since signing again is harmless.
+    fn sign(&mut self, claim: &Durable<Claim>) -> Result<Signed, SignerError>;
+}
+
+/// A backend that draws code, number and time itself.
+pub trait DeviceNumbered: Send {
+    /// The next number the device would draw for `kind`; `None` when its stock is used up.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn next_number(&mut self, kind: Kind) -> Result<Option<InvoiceNumber>, SignerError>;
+
+    /// Issues under the claim's device serial. Sent once per claim, ever.
+    ///
+    /// # Errors
+    /// `InDoubt` when the answer was lost; `Unavailable` only when nothing was sent.
+    fn issue(&mut self, claim: &Durable<Claim>) -> Result<DeviceAnswer, SignerError>;
+
+    /// What the device issued under a serial, if anything.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn query(
+        &mut self,
+        kind: Kind,
+        serial: &DeviceSerial,
+    ) -> Result<Option<DeviceAnswer>, SignerError>;
+
+    /// How long after sending the device may still be at work; "not issued" holds only after it.
+    fn quiescence(&self) -> Duration;
+}
+
+/// A device's backend.
+pub enum Backend {
+    /// Signs what we numbered.
+    Proxy(Box<dyn ProxyNumbered>),
+    /// Draws numbers itself.
+    Device(Box<dyn DeviceNumbered>),
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Proxy(_) => "Backend::Proxy",
+            Self::Device(_) => "Backend::Device",
+        })
+    }
+}

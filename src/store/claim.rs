@@ -1,0 +1,204 @@
+//! Claims and what becomes of them: the rows that promises 1 to 4 are made of.
+//!
+//! An invoice's bytes are stored in two appends: the head with the claim, the tail with the signature.
+//! Both are encodings of `skproxy.v1.Invoice` with ascending field numbers, so head ++ tail *is* the
+//! invoice, and no answer is ever rebuilt.
+
+use crate::{
+    contract::ContentDigest,
+    model::{
+        ClaimId, Color, CstTime, DeviceNo, DeviceSerial, InvoiceNumber, Kind, Position, RequestKey,
+        SeriesNo, Totals,
+    },
+    pb::v1 as pb,
+};
+use bytes::Bytes;
+use prost::Message as _;
+
+/// How a claim comes to its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assignment {
+    /// We drew it.
+    Numbered {
+        /// Code and number.
+        number: InvoiceNumber,
+        /// Position in the series.
+        position: Position,
+    },
+    /// The device draws it (设备赋号).
+    ByDevice {
+        /// The serial that we send instead of the platform's.
+        device_serial: DeviceSerial,
+        /// The device's next number when the claim was made; while it is unchanged, nothing was issued.
+        next: InvoiceNumber,
+    },
+}
+
+/// A request that became exactly one number: saved before a key touches it. Cannot be cloned, so there
+/// is one live attempt to sign it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Id in append order.
+    pub id: ClaimId,
+    /// Series.
+    pub series: SeriesNo,
+    /// Device that signs.
+    pub device: DeviceNo,
+    /// Who asked for what.
+    pub request: RequestKey,
+    /// What was asked for.
+    pub digest: ContentDigest,
+    /// How it comes to its number.
+    pub assignment: Assignment,
+    /// When it was claimed. For a numbered claim this is the issue time.
+    pub claimed_at: CstTime,
+    /// Kind.
+    pub kind: Kind,
+    /// Colour.
+    pub color: Color,
+    /// Totals.
+    pub totals: Totals,
+    /// Encoded `Invoice`: fields 1 to 7 of a numbered claim (the signed record), field 1 of another.
+    pub head: ClaimHead,
+    /// The chained event of a numbered claim (its number became known); none for a device's.
+    pub event: Option<Event>,
+}
+
+/// The first part of an invoice's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimHead(pub Bytes);
+
+impl ClaimHead {
+    /// Encodes the part of an invoice that is known before it is signed; the tail's fields stay empty.
+    #[must_use]
+    pub fn encode(invoice: &pb::Invoice) -> Self {
+        Self(invoice.encode_to_vec().into())
+    }
+
+    /// The draft in it.
+    ///
+    /// # Errors
+    /// When the bytes are no invoice, which a CRC would have told.
+    pub fn draft(&self) -> Result<pb::InvoiceDraft, prost::DecodeError> {
+        Ok(pb::Invoice::decode(self.0.clone())?.draft.unwrap_or_default())
+    }
+}
+
+/// The second part of an invoice's bytes, made by signing: fields 8 to 13 for a numbered claim, 2 to 13
+/// for a device's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedTail(pub Bytes);
+
+impl SignedTail {
+    /// Encodes the tail. `invoice.draft` must be empty, else the head would stand twice.
+    #[must_use]
+    pub fn encode(invoice: &pb::Invoice) -> Self {
+        debug_assert!(invoice.draft.is_none(), "the draft belongs to the head");
+        Self(invoice.encode_to_vec().into())
+    }
+}
+
+/// SHA-256 over an event and the one before it in its series, 32 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct EventHash(pub [u8; 32]);
+
+/// What a chained event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A number was drawn by us.
+    Claimed,
+    /// The signature is saved.
+    Issued,
+    /// The number is voided.
+    Voided,
+    /// A device proved that it issued nothing under the claim.
+    Released,
+}
+
+impl EventKind {
+    /// Byte in the hash and in the store.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Claimed => 1,
+            Self::Issued => 2,
+            Self::Voided => 3,
+            Self::Released => 4,
+        }
+    }
+}
+
+/// An event's place in its series' chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Counts events of the series, from 1, no gaps.
+    pub sequence: u64,
+    /// Hash over this event and the one before.
+    pub hash: EventHash,
+}
+
+impl Event {
+    /// The event that follows `previous` (`None`: the first) and says `kind` of `claim` with `body`.
+    #[must_use]
+    pub fn after(previous: Option<Self>, kind: EventKind, claim: ClaimId, body: &[u8]) -> Self {
+        let before = previous.map_or(EventHash::default(), |event| event.hash);
+        let sequence = previous.map_or(0, |event| event.sequence).saturating_add(1);
+        let hash = crate::convert::sha256_parts(&[
+            &before.0,
+            &sequence.to_be_bytes(),
+            &[kind.code()],
+            &claim.0.to_be_bytes(),
+            body,
+        ]);
+        Self { sequence, hash: EventHash(hash) }
+    }
+}
+
+/// A signature to be saved, or saved: makes the claim ISSUED.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The claim.
+    pub claim: ClaimId,
+    /// Its series.
+    pub series: SeriesNo,
+    /// The invoice's second part.
+    pub tail: SignedTail,
+    /// The number, position and time that a device drew; none when they stand in the claim.
+    pub drawn: Option<(InvoiceNumber, Position, CstTime)>,
+    /// The chained event.
+    pub event: Event,
+}
+
+/// A number voided before it was signed (空白作废).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voided {
+    /// The claim.
+    pub claim: ClaimId,
+    /// Its series.
+    pub series: SeriesNo,
+    /// Its number; none when the device drew none.
+    pub number: Option<InvoiceNumber>,
+    /// The operator's reason.
+    pub reason: String,
+    /// When.
+    pub at: CstTime,
+    /// The chained event.
+    pub event: Event,
+}
+
+/// A device-numbered claim under which the device provably issued nothing; its serial is free again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// The claim.
+    pub claim: ClaimId,
+    /// Its series.
+    pub series: SeriesNo,
+    /// Whose serial is free again.
+    pub request: RequestKey,
+    /// Why we are sure.
+    pub evidence: String,
+    /// When.
+    pub at: CstTime,
+    /// The chained event.
+    pub event: Event,
+}
