@@ -227,6 +227,18 @@ pub struct Totals {
     pub total: Fen,
 }
 
+impl Totals {
+    /// The sum. An i64 of fen holds 9e16 yuan; the contract's limits keep every sum far below.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            amount: Fen(self.amount.0.saturating_add(other.amount.0)),
+            tax: Fen(self.tax.0.saturating_add(other.tax.0)),
+            total: Fen(self.total.0.saturating_add(other.total.0)),
+        }
+    }
+}
+
 /// A moment of China Standard Time (北京时间, UTC+08:00), whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CstTime(DateTime<FixedOffset>);

@@ -6,6 +6,7 @@
 
 use crate::{
     contract::ContentDigest,
+    convert::{sha256, sha256_parts},
     model::{
         ClaimId, Color, CstTime, DeviceNo, DeviceSerial, InvoiceNumber, Kind, Position, RequestKey,
         SeriesNo, Totals,
@@ -143,14 +144,26 @@ impl Event {
     pub fn after(previous: Option<Self>, kind: EventKind, claim: ClaimId, body: &[u8]) -> Self {
         let before = previous.map_or(EventHash::default(), |event| event.hash);
         let sequence = previous.map_or(0, |event| event.sequence).saturating_add(1);
-        let hash = crate::convert::sha256_parts(&[
+        let hash = Self::chain(before, sequence, (kind, claim), &sha256(body));
+        Self { sequence, hash }
+    }
+
+    /// The hash of an event whose body has this SHA-256; `verify` walks a chain with it without keeping
+    /// the bodies.
+    #[must_use]
+    pub fn chain(
+        before: EventHash,
+        sequence: u64,
+        (kind, claim): (EventKind, ClaimId),
+        body: &[u8; 32],
+    ) -> EventHash {
+        EventHash(sha256_parts(&[
             &before.0,
             &sequence.to_be_bytes(),
             &[kind.code()],
             &claim.0.to_be_bytes(),
             body,
-        ]);
-        Self { sequence, hash: EventHash(hash) }
+        ]))
     }
 }
 

@@ -3,10 +3,30 @@
 //! Invariants: only a commit here makes a `Durable`; one `Batch` is one commit is one synced transaction
 //! and one synced watermark; nothing but this folder writes the data directory's books.
 
+mod batch;
 mod claim;
+pub mod embedded;
+mod load;
+pub mod memory;
+mod reader;
+mod rows;
+mod schema;
+pub mod verify;
+pub mod watermark;
+mod write;
 
+pub use batch::{
+    AuditEntry, Batch, ClosedSerial, Committed, DeliveryBatch, Incident, ReceiptRecord,
+    RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
+};
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
+};
+pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
+
+use crate::{
+    model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
+    registry::Registry,
 };
 
 /// Proof that `T` is on stable storage. Only a commit (or a read of what was committed) in `store` makes
@@ -34,4 +54,169 @@ impl<T> std::ops::Deref for Durable<T> {
     fn deref(&self) -> &T {
         &self.0
     }
+}
+
+/// Why the store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite said no.
+    #[error("{doing}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// SQLite's words.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file system said no.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is stored does not add up. Nothing was repaired.
+    #[error("{what}; {advice}")]
+    Damaged {
+        /// What does not add up.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Another daemon holds the data directory.
+    #[error("the data directory {path} is in use by another skproxy; stop it first")]
+    Locked {
+        /// The directory.
+        path: String,
+    },
+    /// The books are newer than this binary.
+    #[error(
+        "the books have schema {found}, this binary knows {known}; run the newer skproxy again"
+    )]
+    Newer {
+        /// Schema found.
+        found: u32,
+        /// Schema known.
+        known: u32,
+    },
+    /// The writer has not made a commit durable in time.
+    #[error("the store did not answer in time")]
+    Slow,
+}
+
+impl StoreError {
+    fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged {
+            what: what.into(),
+            advice: "keep the data directory as it is, run `skproxy verify --data DIR`, and restore \
+                     from the witnesses it names",
+        }
+    }
+}
+
+/// Why a commit was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// No space; rolled back, nothing of the batch is stored.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else: it is unknown what is on the disk. The process must end and answer nobody, since
+    /// a commit whose sync failed can come back to life.
+    #[error("commit {counter}")]
+    Fatal {
+        /// The commit that failed.
+        counter: u64,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// What a request key is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// A claim.
+    Claim(ClaimId),
+    /// Nothing, for ever.
+    Closed(crate::model::CstTime),
+}
+
+/// Everything that the numbering actor keeps in memory, as committed.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Registry.
+    pub registry: Registry,
+    /// Every series.
+    pub series: Vec<SeriesState>,
+    /// Every segment, in the order in which they are used.
+    pub segments: Vec<SegmentState>,
+    /// Claims without a signature, ascending.
+    pub open: Vec<Durable<Claim>>,
+    /// Issued or voided claims that are in no batch yet, ascending.
+    pub outbox: Vec<OutboxItem>,
+    /// Batches without a receipt, ascending.
+    pub open_batches: Vec<BatchNo>,
+    /// Last ids given out.
+    pub last: LastIds,
+}
+
+/// Last ids given out, 0 when none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LastIds {
+    /// Claims.
+    pub claim: i64,
+    /// Series.
+    pub series: i64,
+    /// Segments.
+    pub segment: i64,
+    /// Delivery batches.
+    pub batch: i64,
+}
+
+/// What the numbering actor needs of a store: effects in, durable out.
+pub trait Store: Send {
+    /// Makes one batch durable, with its watermark.
+    ///
+    /// # Errors
+    /// `Full` when nothing was stored and the caller may go on; `Fatal` when the process must end.
+    fn commit(&mut self, batch: Batch) -> Result<Committed, CommitError>;
+
+    /// What a request key is bound to, by committed state.
+    ///
+    /// # Errors
+    /// When the row cannot be read or does not add up.
+    fn binding(&self, key: &RequestKey) -> Result<Option<Binding>, StoreError>;
+
+    /// The claim found by its id, with its fate.
+    ///
+    /// # Errors
+    /// When the row is absent, cannot be read or does not add up.
+    fn found(&self, claim: ClaimId) -> Result<Found, StoreError>;
+
+    /// Whether any claim holds a number under `number.code` from `number.number` to `last`.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError>;
+
+    /// Whether free space is above the reserve, so that new work may be taken.
+    fn has_reserve(&self) -> bool;
+
+    /// Commits so far.
+    fn counter(&self) -> CommitCounter;
+}
+
+impl<T> Durable<Vec<T>> {
+    /// One proof for each.
+    fn each(self) -> Vec<Durable<T>> {
+        self.0.into_iter().map(Durable).collect()
+    }
+}
+
+/// Names a segment of a series, for messages.
+#[must_use]
+pub fn segment_name(series: SeriesNo, segment: SegmentNo) -> String {
+    format!("segment {segment} of series {series}")
 }

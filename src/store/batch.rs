@@ -1,0 +1,249 @@
+//! What one commit holds: typed columns, not statements. The numbering actor fills a `Batch`; a store
+//! makes it durable and hands back the proofs.
+
+use super::{Claim, Durable, Event, Issued, Released, Voided};
+use crate::{
+    model::{
+        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, Kind, PlatformNo, Position,
+        RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
+    },
+    registry::{Certificate, Device, Platform, Route, Taxpayer},
+};
+use chrono::NaiveDate;
+use std::collections::BTreeMap;
+
+/// State of a series after a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesState {
+    /// Row number.
+    pub no: SeriesNo,
+    /// Device.
+    pub device: DeviceNo,
+    /// Kind.
+    pub kind: Kind,
+    /// Position of the next number.
+    pub next_position: Position,
+    /// Last chained event; none before the first.
+    pub event: Option<Event>,
+    /// Latest issue time; the next may not be earlier.
+    pub last_issue: Option<CstTime>,
+    /// Why no new claim is taken; none when all is well.
+    pub frozen: Option<String>,
+}
+
+/// State of a segment after a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentState {
+    /// Row number.
+    pub no: SegmentNo,
+    /// Series.
+    pub series: SeriesNo,
+    /// Invoice code.
+    pub code: String,
+    /// First number.
+    pub first: u32,
+    /// Last number, inclusive.
+    pub last: u32,
+    /// Next number to draw; `last + 1` when used up.
+    pub next: u32,
+}
+
+impl SegmentState {
+    /// Numbers not yet drawn.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        u64::from(self.last).saturating_add(1).saturating_sub(u64::from(self.next))
+    }
+}
+
+/// What usage is counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UsageKey {
+    /// Day of issue time, China Standard Time.
+    pub day: NaiveDate,
+    /// Platform.
+    pub platform: PlatformNo,
+    /// Taxpayer.
+    pub taxpayer: TaxpayerNo,
+    /// Kind.
+    pub kind: Kind,
+    /// Colour.
+    pub color: Color,
+}
+
+/// Usage that a commit adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UsageDelta {
+    /// Invoices.
+    pub count: u64,
+    /// Their totals, summed.
+    pub totals: Totals,
+}
+
+impl UsageDelta {
+    /// Counts one invoice.
+    pub fn add(&mut self, totals: Totals) {
+        self.count = self.count.saturating_add(1);
+        self.totals = self.totals.plus(totals);
+    }
+}
+
+/// A serial that is closed unused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedSerial {
+    /// Whose serial.
+    pub request: RequestKey,
+    /// When.
+    pub at: CstTime,
+}
+
+/// A change of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryChange {
+    /// Adds or replaces a platform.
+    Platform(Platform),
+    /// Adds or replaces a certificate.
+    Certificate(Certificate),
+    /// Adds or replaces a taxpayer.
+    Taxpayer(Taxpayer),
+    /// Binds.
+    Binding(PlatformNo, TaxpayerNo),
+    /// Adds or replaces a device; the wrapped key stays as it is when none is given.
+    Device(Device, Option<Vec<u8>>),
+    /// Adds or replaces a route.
+    Route(Route),
+    /// A value of the daemon's own, such as the key store's header.
+    Setting(&'static str, Vec<u8>),
+}
+
+/// A delivery batch whose membership is frozen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryBatch {
+    /// Row number.
+    pub no: BatchNo,
+    /// The id that the acceptance service sees, 16 random bytes.
+    pub id: [u8; 16],
+    /// Province that names the route.
+    pub province: String,
+    /// Issued or voided claims, in the order in which they are sent.
+    pub members: Vec<ClaimId>,
+    /// When it was frozen.
+    pub at: CstTime,
+}
+
+/// One rejected member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The claim.
+    pub claim: ClaimId,
+    /// The authority's words.
+    pub message: String,
+}
+
+/// A verified receipt for a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptRecord {
+    /// The batch.
+    pub batch: BatchNo,
+    /// Acceptance serial (受理序列号).
+    pub acceptance_serial: String,
+    /// The encoded `skproxy.authority.v1.Receipt`.
+    pub receipt: Vec<u8>,
+    /// Members with a signed rejection.
+    pub rejected: Vec<Rejection>,
+    /// When it was stored.
+    pub at: CstTime,
+}
+
+/// Something a person must look into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// When.
+    pub at: CstTime,
+    /// Series concerned.
+    pub series: Option<SeriesNo>,
+    /// Claim concerned.
+    pub claim: Option<ClaimId>,
+    /// What happened, with evidence.
+    pub text: String,
+}
+
+/// What an operator did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: CstTime,
+    /// Who: the operator's name as the admin socket knows it.
+    pub actor: String,
+    /// What.
+    pub action: String,
+}
+
+/// One commit.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// New claims, with their request binding and, when numbered, their number.
+    pub claims: Vec<Claim>,
+    /// Signatures.
+    pub issued: Vec<Issued>,
+    /// Voids.
+    pub voided: Vec<Voided>,
+    /// Releases.
+    pub released: Vec<Released>,
+    /// Serials closed.
+    pub closed: Vec<ClosedSerial>,
+    /// New state of every series touched.
+    pub series: Vec<SeriesState>,
+    /// New state of every segment touched.
+    pub segments: Vec<SegmentState>,
+    /// Usage added.
+    pub usage: BTreeMap<UsageKey, UsageDelta>,
+    /// Registry changes.
+    pub registry: Vec<RegistryChange>,
+    /// Delivery batches frozen.
+    pub deliveries: Vec<DeliveryBatch>,
+    /// Receipts.
+    pub receipts: Vec<ReceiptRecord>,
+    /// Incidents.
+    pub incidents: Vec<Incident>,
+    /// Audit entries.
+    pub audit: Vec<AuditEntry>,
+}
+
+impl Batch {
+    /// Whether there is nothing to make durable.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+            && self.issued.is_empty()
+            && self.voided.is_empty()
+            && self.released.is_empty()
+            && self.closed.is_empty()
+            && self.series.is_empty()
+            && self.segments.is_empty()
+            && self.usage.is_empty()
+            && self.registry.is_empty()
+            && self.deliveries.is_empty()
+            && self.receipts.is_empty()
+            && self.incidents.is_empty()
+            && self.audit.is_empty()
+    }
+}
+
+/// A batch that is durable, with its watermark.
+#[derive(Debug)]
+pub struct Committed {
+    /// Which commit it was.
+    pub counter: CommitCounter,
+    /// The claims, in the batch's order.
+    pub claims: Vec<Durable<Claim>>,
+    /// The signatures, in the batch's order.
+    pub issued: Vec<Durable<Issued>>,
+}
+
+impl Committed {
+    /// The proofs of one commit; only a store may call it, after the sync.
+    pub(super) fn new(counter: CommitCounter, batch: Batch) -> Self {
+        Self { counter, claims: Durable(batch.claims).each(), issued: Durable(batch.issued).each() }
+    }
+}

@@ -1,0 +1,227 @@
+//! Reads at start what the numbering actor keeps in memory. Every row's CRC is checked; what does not
+//! add up refuses the start.
+
+use super::{
+    Durable, Event, EventHash, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, StoreError,
+    reader,
+    rows::{self, Column::Int},
+    schema::sqlite,
+    write,
+};
+use crate::{
+    convert::to_u64,
+    model::{
+        BatchNo, ClaimId, CstTime, DeviceNo, Kind, PlatformNo, Position, SegmentNo, SeriesNo,
+        TaxpayerNo,
+    },
+    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Route, Taxpayer},
+};
+use rusqlite::{Connection, Row};
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Everything, as committed.
+pub(super) fn load(connection: &Connection) -> Result<Loaded> {
+    let open_ids = ids(connection, "SELECT claim FROM open_claim ORDER BY claim")?;
+    let open = open_ids
+        .into_iter()
+        .map(|id| reader::claim_row(connection, ClaimId(id)).map(Durable))
+        .collect::<Result<_>>()?;
+    let open_batches = ids(connection, "SELECT batch FROM open_batch ORDER BY batch")?;
+    Ok(Loaded {
+        registry: registry(connection)?,
+        series: series(connection)?,
+        segments: segments(connection)?,
+        open,
+        outbox: outbox(connection)?,
+        open_batches: open_batches.into_iter().map(BatchNo).collect(),
+        last: LastIds {
+            claim: last(connection, "SELECT max(id) FROM claim")?,
+            series: last(connection, "SELECT max(no) FROM series")?,
+            segment: last(connection, "SELECT max(no) FROM segment")?,
+            batch: last(connection, "SELECT max(no) FROM batch")?,
+        },
+    })
+}
+
+fn last(connection: &Connection, sql: &str) -> Result<i64> {
+    connection
+        .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+        .map(Option::unwrap_or_default)
+        .map_err(sqlite("read the last id"))
+}
+
+/// Reads every row of a query through `read`.
+pub(super) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Result<T>>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare(sql).map_err(sqlite("prepare to read"))?;
+    let mut rows = statement.query([]).map_err(sqlite("begin to read"))?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(sqlite("read a row"))? {
+        out.push(read(row).map_err(sqlite("read a column"))??);
+    }
+    Ok(out)
+}
+
+pub(super) fn ids(connection: &Connection, sql: &str) -> Result<Vec<i64>> {
+    all(connection, sql, |row| row.get(0).map(Ok))
+}
+
+fn out_of_range(table: &str) -> StoreError {
+    StoreError::damaged(format!("table {table} holds a value out of its range"))
+}
+
+pub(super) fn registry(connection: &Connection) -> Result<Registry> {
+    let mut registry = Registry::default();
+    for platform in all(connection, "SELECT no, id, name, enabled, crc FROM platform", platform)? {
+        registry.put_platform(platform);
+    }
+    let sql = "SELECT key, platform, not_after, revoked, crc FROM certificate";
+    for cert in all(connection, sql, certificate)? {
+        registry.put_certificate(cert);
+    }
+    for taxpayer in all(connection, "SELECT no, id, name, province, crc FROM taxpayer", taxpayer)? {
+        registry.put_taxpayer(taxpayer);
+    }
+    registry.bindings = all(connection, "SELECT platform, taxpayer, crc FROM binding", binding)?
+        .into_iter()
+        .collect();
+    for device in all(connection, "SELECT * FROM device ORDER BY no", device)? {
+        registry.put_device(device);
+    }
+    for route in all(connection, "SELECT * FROM route", route)? {
+        registry.routes.insert(route.province.clone(), Arc::new(route));
+    }
+    Ok(registry)
+}
+
+fn platform(row: &Row<'_>) -> rusqlite::Result<Result<Platform>> {
+    let platform = Platform {
+        no: PlatformNo(row.get(0)?),
+        id: row.get(1)?,
+        name: row.get(2)?,
+        enabled: row.get(3)?,
+    };
+    let columns = write::platform_columns(&platform);
+    let checked = rows::check_crc("platform", &platform.id, &columns, row.get(4)?);
+    Ok(checked.map(|()| platform))
+}
+
+fn certificate(row: &Row<'_>) -> rusqlite::Result<Result<Certificate>> {
+    let Some(not_after) = CstTime::from_unix(row.get(2)?) else {
+        return Ok(Err(out_of_range("certificate")));
+    };
+    let cert = Certificate {
+        key: KeyHash(row.get(0)?),
+        platform: PlatformNo(row.get(1)?),
+        not_after,
+        revoked: row.get(3)?,
+    };
+    let columns = write::certificate_columns(&cert);
+    Ok(rows::check_crc("certificate", &cert.key.hex(), &columns, row.get(4)?).map(|()| cert))
+}
+
+fn taxpayer(row: &Row<'_>) -> rusqlite::Result<Result<Taxpayer>> {
+    let taxpayer = Taxpayer {
+        no: TaxpayerNo(row.get(0)?),
+        id: row.get(1)?,
+        name: row.get(2)?,
+        province: row.get(3)?,
+    };
+    let columns = write::taxpayer_columns(&taxpayer);
+    let checked = rows::check_crc("taxpayer", &taxpayer.no.to_string(), &columns, row.get(4)?);
+    Ok(checked.map(|()| taxpayer))
+}
+
+fn binding(row: &Row<'_>) -> rusqlite::Result<Result<(PlatformNo, TaxpayerNo)>> {
+    let (platform, taxpayer): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let columns = [Int(Some(platform)), Int(Some(taxpayer))];
+    let checked = rows::check_crc("binding", &platform.to_string(), &columns, row.get(2)?);
+    Ok(checked.map(|()| (PlatformNo(platform), TaxpayerNo(taxpayer))))
+}
+
+fn device(row: &Row<'_>) -> rusqlite::Result<Result<Device>> {
+    let (backend, kinds): (String, String) = (row.get(4)?, row.get(5)?);
+    let parsed: Option<_> =
+        kinds.split(' ').map(|code| Kind::from_legacy_code(code.parse().ok()?)).collect();
+    let (Some(backend), Some(parsed)) = (BackendKind::parse(&backend), parsed) else {
+        return Ok(Err(out_of_range("device")));
+    };
+    let device = Device {
+        no: DeviceNo(row.get(0)?),
+        id: row.get(1)?,
+        taxpayer: TaxpayerNo(row.get(2)?),
+        machine_number: row.get(3)?,
+        backend,
+        kinds: parsed,
+        profile: row.get(6)?,
+        enabled: row.get(7)?,
+        test: row.get(8)?,
+        public_key: row.get(9)?,
+    };
+    let wrapped: Option<Vec<u8>> = row.get(10)?;
+    let columns = write::device_columns(&device, &kinds, wrapped.as_deref());
+    Ok(rows::check_crc("device", &device.id, &columns, row.get(11)?).map(|()| device))
+}
+
+fn route(row: &Row<'_>) -> rusqlite::Result<Result<Route>> {
+    let route = Route {
+        province: row.get(0)?,
+        address: row.get(1)?,
+        server_name: row.get(2)?,
+        receipt_key: row.get(3)?,
+    };
+    let columns = write::route_columns(&route);
+    Ok(rows::check_crc("route", &route.province, &columns, row.get(4)?).map(|()| route))
+}
+
+pub(super) fn series(connection: &Connection) -> Result<Vec<SeriesState>> {
+    all(connection, "SELECT * FROM series ORDER BY no", |row| {
+        let hash: [u8; 32] = row.get(5)?;
+        let sequence = to_u64(row.get(4)?);
+        let event = (sequence > 0).then_some(Event { sequence, hash: EventHash(hash) });
+        let Some(kind) = Kind::from_legacy_code(row.get(2)?) else {
+            return Ok(Err(out_of_range("series")));
+        };
+        let series = SeriesState {
+            no: SeriesNo(row.get(0)?),
+            device: DeviceNo(row.get(1)?),
+            kind,
+            next_position: Position(to_u64(row.get(3)?)),
+            event,
+            last_issue: row.get::<_, Option<i64>>(6)?.and_then(CstTime::from_unix),
+            frozen: row.get(7)?,
+        };
+        let columns = write::series_columns(&series, &hash);
+        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(8)?);
+        Ok(checked.map(|()| series))
+    })
+}
+
+pub(super) fn segments(connection: &Connection) -> Result<Vec<SegmentState>> {
+    all(connection, "SELECT * FROM segment ORDER BY no", |row| {
+        let segment = SegmentState {
+            no: SegmentNo(row.get(0)?),
+            series: SeriesNo(row.get(1)?),
+            code: row.get(2)?,
+            first: row.get(3)?,
+            last: row.get(4)?,
+            next: row.get(5)?,
+        };
+        let columns = write::segment_columns(&segment);
+        let checked = rows::check_crc("segment", &segment.no.to_string(), &columns, row.get(6)?);
+        Ok(checked.map(|()| segment))
+    })
+}
+
+pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {
+    let sql = "SELECT outbox.claim, claim.series FROM outbox
+               JOIN claim ON claim.id = outbox.claim ORDER BY outbox.claim";
+    all(connection, sql, |row| {
+        Ok(Ok(OutboxItem { claim: ClaimId(row.get(0)?), series: SeriesNo(row.get(1)?) }))
+    })
+}

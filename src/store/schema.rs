@@ -1,0 +1,118 @@
+//! The tables of the embedded store, and the settings of every connection to it.
+//!
+//! Shapes (measured 24-32 µs per invoice, against 106-139 µs for one wide row clustered by number):
+//! records append by rowid, (code, number) is a narrow unique index, the request index is clustered on its
+//! key, the signature is a second append, a receipt is one row per batch.
+
+use super::StoreError;
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use std::{path::Path, time::Duration};
+
+/// Version of the tables. A newer one refuses an older binary.
+pub(super) const VERSION: u32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL,
+    hash BLOB NOT NULL, previous BLOB NOT NULL, store_id BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE setting(key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE platform(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+    enabled INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE certificate(key BLOB PRIMARY KEY, platform INTEGER NOT NULL REFERENCES platform,
+    not_after INTEGER NOT NULL, revoked INTEGER NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE taxpayer(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+    province TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE binding(platform INTEGER NOT NULL REFERENCES platform,
+    taxpayer INTEGER NOT NULL REFERENCES taxpayer, crc INTEGER NOT NULL,
+    PRIMARY KEY (platform, taxpayer)) WITHOUT ROWID;
+CREATE TABLE device(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+    taxpayer INTEGER NOT NULL REFERENCES taxpayer, machine_number TEXT NOT NULL,
+    backend TEXT NOT NULL, kinds TEXT NOT NULL, profile TEXT NOT NULL, enabled INTEGER NOT NULL,
+    test INTEGER NOT NULL, public_key BLOB NOT NULL, wrapped_key BLOB, crc INTEGER NOT NULL);
+CREATE TABLE route(province TEXT PRIMARY KEY, address TEXT NOT NULL, server_name TEXT NOT NULL,
+    receipt_key BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE series(no INTEGER PRIMARY KEY, device INTEGER NOT NULL REFERENCES device,
+    kind INTEGER NOT NULL, next_position INTEGER NOT NULL, event_sequence INTEGER NOT NULL,
+    event_hash BLOB NOT NULL, last_issue INTEGER, frozen TEXT, crc INTEGER NOT NULL,
+    UNIQUE (device, kind));
+CREATE TABLE segment(no INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series,
+    code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, next INTEGER NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE claim(id INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE request(platform INTEGER NOT NULL, taxpayer INTEGER NOT NULL, serial TEXT NOT NULL,
+    claim INTEGER, closed_at INTEGER, crc INTEGER NOT NULL,
+    PRIMARY KEY (platform, taxpayer, serial)) WITHOUT ROWID;
+CREATE TABLE code(no INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE);
+CREATE TABLE number(code INTEGER NOT NULL, number INTEGER NOT NULL, claim INTEGER NOT NULL,
+    crc INTEGER NOT NULL, PRIMARY KEY (code, number)) WITHOUT ROWID;
+CREATE TABLE open_claim(claim INTEGER PRIMARY KEY);
+CREATE TABLE signature(claim INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE void(claim INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE release(claim INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE outbox(claim INTEGER PRIMARY KEY);
+CREATE TABLE batch(no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, province TEXT NOT NULL,
+    frozen_at INTEGER NOT NULL, members BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE open_batch(batch INTEGER PRIMARY KEY);
+CREATE TABLE receipt(batch INTEGER PRIMARY KEY, serial TEXT NOT NULL, receipt BLOB NOT NULL,
+    stored_at INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE delivery(claim INTEGER PRIMARY KEY, batch INTEGER NOT NULL, position INTEGER NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE rejection(claim INTEGER PRIMARY KEY, message TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE usage(day INTEGER NOT NULL, platform INTEGER NOT NULL, taxpayer INTEGER NOT NULL,
+    kind INTEGER NOT NULL, color INTEGER NOT NULL, count INTEGER NOT NULL, amount INTEGER NOT NULL,
+    tax INTEGER NOT NULL, total INTEGER NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (day, platform, taxpayer, kind, color)) WITHOUT ROWID;
+CREATE TABLE incident(no INTEGER PRIMARY KEY, at INTEGER NOT NULL, series INTEGER, claim INTEGER,
+    text TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE audit(no INTEGER PRIMARY KEY, at INTEGER NOT NULL, actor TEXT NOT NULL,
+    action TEXT NOT NULL, crc INTEGER NOT NULL);
+";
+
+/// How long a connection waits for another's lock. Only checkpoints hold one, and briefly.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Sqlite { doing, source }
+}
+
+/// Opens a connection with the settings that every one of them needs.
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(sqlite("open the books"))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite("set the busy time-out"))?;
+    // Closing must not checkpoint: a store that does not add up is evidence.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(sqlite("keep the log at close"))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Settings of the one connection that writes.
+pub(super) fn prepare_writer(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
+             PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;",
+        )
+        .map_err(sqlite("prepare the writer"))
+}
+
+/// The version of the tables; 0 in an empty file.
+pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
+    connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(sqlite("read the schema version"))
+}
+
+/// Makes the tables in an empty file, in one transaction.
+pub(super) fn create(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE;{TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+        ))
+        .map_err(sqlite("make the tables"))
+}

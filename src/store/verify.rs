@@ -1,0 +1,469 @@
+//! Offline proof that the books add up: numbers, positions, request index, event chains, CRCs, outbox,
+//! usage and watermark. Reads everything, repairs nothing.
+
+use super::{
+    Assignment, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta, UsageKey,
+    embedded::{self, BOOKS, Options},
+    load, reader,
+    rows::{
+        self,
+        Column::{Bytes, Int},
+    },
+    schema::{self, sqlite},
+    write,
+};
+use crate::{
+    convert::{sha256, to_u64},
+    model::{ClaimId, InvoiceNumber, Position, RequestKey, SeriesNo},
+    pb::v1 as pb,
+    registry::{Device, Registry},
+};
+use prost::Message as _;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Checks one invoice's signature with its device's public key: (device, head, invoice) → what is wrong.
+pub type SignatureCheck<'a> = dyn Fn(&Device, &[u8], &pb::Invoice) -> Result<(), String> + 'a;
+
+/// What `verify` found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Claims read.
+    pub claims: u64,
+    /// Issued invoices among them.
+    pub issued: u64,
+    /// Voided ones.
+    pub voided: u64,
+    /// Claims without a signature.
+    pub open: u64,
+    /// Commits in the books.
+    pub commits: u64,
+    /// Everything that does not add up; at most `PROBLEMS_MAX`.
+    pub problems: Vec<String>,
+}
+
+/// More problems than this are one problem: the books are not to be trusted.
+const PROBLEMS_MAX: usize = 1000;
+
+impl Findings {
+    fn problem(&mut self, text: impl Into<String>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(text.into());
+        }
+    }
+
+    fn take<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+        result.map_err(|error| self.problem(crate::refusal::chain(&error))).ok()
+    }
+}
+
+/// Reads the whole store and reports what does not add up.
+///
+/// # Errors
+/// When the store cannot be opened at all, for example because a daemon holds it.
+pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings, StoreError> {
+    let path = options.dir.join(BOOKS);
+    if !path.exists() {
+        return Err(StoreError::Io {
+            doing: format!("open the books {}", path.display()),
+            source: std::io::ErrorKind::NotFound.into(),
+        });
+    }
+    let _lock = embedded::lock(&options.dir)?;
+    let connection = schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(sqlite("open for reading"))?;
+    match schema::version(&connection)? {
+        schema::VERSION => {}
+        found => return Err(StoreError::Newer { found, known: schema::VERSION }),
+    }
+    let mut findings = Findings::default();
+    structure(&connection, &mut findings);
+    let judged = embedded::judge_offline(&connection, &options.watermark);
+    findings.take(judged);
+    let mut walk = Walk::new(check);
+    if let Err(error) = walk.run(&connection, &mut findings) {
+        findings.problem(crate::refusal::chain(&error));
+    }
+    Ok(findings)
+}
+
+/// SQLite's own view of its pages and indexes.
+fn structure(connection: &Connection, findings: &mut Findings) {
+    let sql = "PRAGMA integrity_check(20)";
+    let lines = load::all(connection, sql, |row| row.get::<_, String>(0).map(Ok));
+    for line in findings.take(lines).unwrap_or_default() {
+        if line != "ok" {
+            findings.problem(format!("integrity_check: {line}"));
+        }
+    }
+}
+
+/// An event as the walk keeps it until its series is complete.
+struct Seen {
+    kind: EventKind,
+    claim: ClaimId,
+    body: [u8; 32],
+    hash: EventHash,
+}
+
+/// Everything gathered while claims are read in order.
+struct Walk<'a> {
+    check: &'a SignatureCheck<'a>,
+    events: HashMap<SeriesNo, BTreeMap<u64, Seen>>,
+    positions: HashMap<SeriesNo, BTreeSet<Position>>,
+    numbers: BTreeMap<InvoiceNumber, (ClaimId, SeriesNo)>,
+    requests: HashMap<RequestKey, ClaimId>,
+    usage: BTreeMap<UsageKey, UsageDelta>,
+    open: BTreeSet<ClaimId>,
+    ended: BTreeSet<ClaimId>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(check: &'a SignatureCheck<'a>) -> Self {
+        Self {
+            check,
+            events: HashMap::new(),
+            positions: HashMap::new(),
+            numbers: BTreeMap::new(),
+            requests: HashMap::new(),
+            usage: BTreeMap::new(),
+            open: BTreeSet::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        findings.commits = connection
+            .query_row("SELECT counter FROM head", [], |row| row.get(0).map(to_u64))
+            .map_err(sqlite("read the head"))?;
+        let registry = load::registry(connection)?;
+        for id in load::ids(connection, "SELECT id FROM claim ORDER BY id")? {
+            let id = ClaimId(id);
+            let Some(claim) = findings.take(reader::claim_row(connection, id)) else { continue };
+            let Some(fate) = findings.take(reader::fate(connection, id)) else { continue };
+            findings.claims += 1;
+            self.claim(&claim, &fate, &registry, findings);
+        }
+        self.series(connection, findings)?;
+        self.segments(connection, findings)?;
+        self.index(connection, findings)?;
+        self.requests(connection, findings)?;
+        self.outbox(connection, findings)?;
+        self.usage(connection, findings)
+    }
+
+    fn event(&mut self, series: SeriesNo, event: Event, seen: Seen, findings: &mut Findings) {
+        let sequence = event.sequence;
+        if self.events.entry(series).or_default().insert(sequence, seen).is_some() {
+            findings.problem(format!("series {series} has two events {sequence}"));
+        }
+    }
+
+    fn number(
+        &mut self,
+        (series, claim): (SeriesNo, ClaimId),
+        number: &InvoiceNumber,
+        position: Position,
+        findings: &mut Findings,
+    ) {
+        if let Some((other, _)) = self.numbers.insert(number.clone(), (claim, series)) {
+            findings.problem(format!("number {number} belongs to claims {other} and {claim}"));
+        }
+        if !self.positions.entry(series).or_default().insert(position) {
+            findings.problem(format!("series {series} has position {} twice", position.0));
+        }
+    }
+
+    fn claim(&mut self, claim: &Claim, fate: &Fate, registry: &Registry, findings: &mut Findings) {
+        if let (Assignment::Numbered { number, position }, Some(event)) =
+            (&claim.assignment, claim.event)
+        {
+            let body = sha256(&claim.head.0);
+            let seen = Seen { kind: EventKind::Claimed, claim: claim.id, body, hash: event.hash };
+            self.event(claim.series, event, seen, findings);
+            self.number((claim.series, claim.id), number, *position, findings);
+        }
+        if *fate != Fate::Released
+            && let Some(other) = self.requests.insert(claim.request.clone(), claim.id)
+        {
+            findings.problem(format!("claims {other} and {} have one serial", claim.id));
+        }
+        match fate {
+            Fate::Open => {
+                findings.open += 1;
+                self.open.insert(claim.id);
+            }
+            Fate::Issued(issued) => {
+                findings.issued += 1;
+                self.ended.insert(claim.id);
+                let body = sha256(&issued.tail.0);
+                let hash = issued.event.hash;
+                let seen = Seen { kind: EventKind::Issued, claim: claim.id, body, hash };
+                self.event(claim.series, issued.event, seen, findings);
+                self.issued(claim, issued, registry, findings);
+            }
+            Fate::Voided(voided) => {
+                findings.voided += 1;
+                self.ended.insert(claim.id);
+                let (body, hash) = (sha256(voided.reason.as_bytes()), voided.event.hash);
+                let seen = Seen { kind: EventKind::Voided, claim: claim.id, body, hash };
+                self.event(claim.series, voided.event, seen, findings);
+            }
+            // A release is checked with the others of its table: its event is read there.
+            Fate::Released => {}
+        }
+    }
+
+    fn issued(
+        &mut self,
+        claim: &Claim,
+        issued: &super::Issued,
+        registry: &Registry,
+        findings: &mut Findings,
+    ) {
+        let id = claim.id;
+        let issue_time = match &issued.drawn {
+            Some((number, position, time)) => {
+                self.number((claim.series, id), number, *position, findings);
+                *time
+            }
+            None => claim.claimed_at,
+        };
+        let key = UsageKey {
+            day: issue_time.day(),
+            platform: claim.request.platform,
+            taxpayer: claim.request.taxpayer,
+            kind: claim.kind,
+            color: claim.color,
+        };
+        self.usage.entry(key).or_default().add(claim.totals);
+        let bytes = reader::joined(&claim.head.0, &issued.tail.0);
+        let Ok(invoice) = pb::Invoice::decode(bytes) else {
+            return findings.problem(format!("the invoice of claim {id} does not decode"));
+        };
+        let Some(device) = registry.devices.get(&claim.device) else {
+            return findings.problem(format!("claim {id} names a device that is not registered"));
+        };
+        if let Err(why) = (self.check)(device, &claim.head.0, &invoice) {
+            findings.problem(format!("claim {id}: {why}"));
+        }
+    }
+
+    /// Positions and events of each series: no gap, no other head, each hash follows from the one before.
+    fn series(
+        &mut self,
+        connection: &Connection,
+        findings: &mut Findings,
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT claim, series, body, crc FROM release ORDER BY claim";
+        let releases = load::all(connection, sql, |row| {
+            let (claim, series): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let (body, crc): (Vec<u8>, i64) = (row.get(2)?, row.get(3)?);
+            let columns = [Int(Some(claim)), Int(Some(series)), Bytes(&body)];
+            let checked = rows::check_crc("release", &claim.to_string(), &columns, crc);
+            Ok(checked.and_then(|()| {
+                let body: rows::EndBody = rows::unseal(&body)?;
+                let event = body.event.as_ref().map(rows::EventBody::event).transpose()?;
+                Ok((ClaimId(claim), SeriesNo(series), body.reason, event))
+            }))
+        })?;
+        for (claim, series, reason, event) in releases {
+            let Some(event) = event else { continue };
+            let (body, hash) = (sha256(reason.as_bytes()), event.hash);
+            let seen = Seen { kind: EventKind::Released, claim, body, hash };
+            self.event(series, event, seen, findings);
+        }
+        for state in load::series(connection)? {
+            let no = state.no;
+            let positions = self.positions.remove(&no).unwrap_or_default();
+            let count = crate::convert::len_u64(positions.len());
+            let gapless = positions.iter().map(|position| position.0).eq(0..count);
+            if !gapless || count != state.next_position.0 {
+                let next = state.next_position.0;
+                findings.problem(format!(
+                    "series {no} stands at position {next} but {count} positions are taken"
+                ));
+            }
+            let events = self.events.remove(&no).unwrap_or_default();
+            if let Err(why) = chain(&events, state.event) {
+                findings.problem(format!("series {no}: {why}"));
+            }
+        }
+        for no in self.events.keys().chain(self.positions.keys()) {
+            findings.problem(format!("claims name series {no}, which does not exist"));
+        }
+        Ok(())
+    }
+
+    /// Every number below a segment's next is claimed, none at or above it, none outside a segment.
+    fn segments(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        let mut inside = 0_u64;
+        for segment in load::segments(connection)? {
+            let number = |number| InvoiceNumber { code: segment.code.clone(), number };
+            let taken = self.numbers.range(number(segment.first)..=number(segment.last));
+            let mut expected = segment.first;
+            for (taken, (claim, series)) in taken {
+                inside += 1;
+                if taken.number != expected || *series != segment.series {
+                    findings.problem(format!("number {taken} of claim {claim} is out of turn"));
+                }
+                expected = taken.number.saturating_add(1);
+            }
+            if expected != segment.next {
+                findings.problem(format!(
+                    "segment {} of series {} stands at {:08}, but its claims end before {expected:08}",
+                    segment.no, segment.series, segment.next
+                ));
+            }
+        }
+        let numbered = crate::convert::len_u64(self.numbers.len());
+        let drawn: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM number JOIN claim ON claim.id = number.claim
+                 JOIN series ON series.no = claim.series JOIN device ON device.no = series.device
+                 WHERE device.backend = 'simulated-device'",
+                [],
+                |row| row.get(0),
+            )
+            .map_err(sqlite("count device-drawn numbers"))?;
+        if inside.saturating_add(to_u64(drawn)) != numbered {
+            findings.problem(format!("{numbered} numbers are claimed, {inside} lie in a segment"));
+        }
+        Ok(())
+    }
+
+    /// The number index names exactly the claims' numbers.
+    fn index(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        let sql = "SELECT code.code, number.number, number.claim, number.code, number.crc
+                   FROM number JOIN code ON code.no = number.code";
+        let entries = load::all(connection, sql, |row| {
+            let (number, claim, code): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            let columns = [Int(Some(code)), Int(Some(number)), Int(Some(claim))];
+            let checked = rows::check_crc("number", &number.to_string(), &columns, row.get(4)?);
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let entry = (InvoiceNumber { code: row.get(0)?, number }, ClaimId(claim));
+            Ok(checked.map(|()| entry))
+        })?;
+        if entries.len() != self.numbers.len() {
+            findings.problem(format!(
+                "the number index has {} entries for {} numbers",
+                entries.len(),
+                self.numbers.len()
+            ));
+        }
+        for (number, claim) in entries {
+            if self.numbers.get(&number).map(|known| known.0) != Some(claim) {
+                findings.problem(format!("the number index gives {number} to claim {claim}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The request index names exactly the claims that are not released.
+    fn requests(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        let mut bound = 0_usize;
+        let sql = "SELECT platform, taxpayer, serial, claim, closed_at, crc FROM request";
+        let entries = load::all(connection, sql, |row| {
+            let serial: String = row.get(2)?;
+            let Some(serial) = crate::model::Serial::parse(&serial) else {
+                return Ok(Err(StoreError::damaged("a request has a malformed serial")));
+            };
+            let key = RequestKey {
+                platform: crate::model::PlatformNo(row.get(0)?),
+                taxpayer: crate::model::TaxpayerNo(row.get(1)?),
+                serial,
+            };
+            let (claim, closed): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+            let columns = write::request_columns(&key, claim, closed);
+            let checked = rows::check_crc("request", key.serial.as_str(), &columns, row.get(5)?);
+            Ok(checked.map(|()| (key, claim.map(ClaimId))))
+        })?;
+        for (key, claim) in entries {
+            let Some(claim) = claim else { continue };
+            bound += 1;
+            if self.requests.get(&key) != Some(&claim) {
+                findings.problem(format!("the request index gives a serial to claim {claim}"));
+            }
+        }
+        if bound != self.requests.len() {
+            findings.problem(format!(
+                "the request index has {bound} entries for {} claims",
+                self.requests.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Every ended claim is either waiting or in one batch; open claims are in neither.
+    fn outbox(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        let open: BTreeSet<_> = load::ids(connection, "SELECT claim FROM open_claim")?
+            .into_iter()
+            .map(ClaimId)
+            .collect();
+        for claim in open.symmetric_difference(&self.open) {
+            findings.problem(format!("claim {claim} is listed open, or is open and not listed"));
+        }
+        let mut kept: BTreeSet<ClaimId> = BTreeSet::new();
+        for item in load::outbox(connection)? {
+            kept.insert(item.claim);
+        }
+        for no in load::ids(connection, "SELECT no FROM batch ORDER BY no")? {
+            let batch = reader::batch(connection, crate::model::BatchNo(no));
+            for claim in findings.take(batch).map(|batch| batch.members).unwrap_or_default() {
+                if !kept.insert(claim) {
+                    findings.problem(format!("claim {claim} is to be delivered twice"));
+                }
+            }
+        }
+        for claim in kept.symmetric_difference(&self.ended) {
+            findings.problem(format!("claim {claim} is delivered and not ended, or the reverse"));
+        }
+        let unanswered = "SELECT count(*) FROM batch WHERE no NOT IN (SELECT batch FROM receipt)
+                          AND no NOT IN (SELECT batch FROM open_batch)";
+        let lost: i64 = connection
+            .query_row(unanswered, [], |row| row.get(0))
+            .map_err(sqlite("count batches"))?;
+        if lost != 0 {
+            findings.problem(format!("{lost} batches are neither open nor answered"));
+        }
+        Ok(())
+    }
+
+    /// The meter equals the journal, to the fen.
+    fn usage(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        let rows = load::all(connection, "SELECT * FROM usage", |row| {
+            let values = (0..10).map(|column| row.get::<_, i64>(column));
+            let values: Vec<i64> = values.collect::<Result<_, _>>()?;
+            let columns: Vec<_> = values[..9].iter().map(|value| Int(Some(*value))).collect();
+            let checked = rows::check_crc("usage", &values[0].to_string(), &columns, values[9]);
+            Ok(checked.map(|()| values))
+        })?;
+        let journal: BTreeSet<_> =
+            self.usage.iter().map(|(key, delta)| write::usage_values(key, delta)).collect();
+        let meter: BTreeSet<_> = rows
+            .into_iter()
+            .filter_map(|values| <[i64; 9]>::try_from(values.get(..9)?).ok())
+            .collect();
+        for row in journal.symmetric_difference(&meter) {
+            findings.problem(format!("usage differs from the journal: {row:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn chain(events: &BTreeMap<u64, Seen>, head: Option<Event>) -> Result<(), String> {
+    let mut before = EventHash::default();
+    let mut last = 0;
+    for (sequence, seen) in events {
+        if *sequence != last + 1 {
+            return Err(format!("event {} is missing", last + 1));
+        }
+        let expected = Event::chain(before, *sequence, (seen.kind, seen.claim), &seen.body);
+        if expected != seen.hash {
+            return Err(format!("event {sequence} (claim {}) breaks the chain", seen.claim));
+        }
+        (before, last) = (expected, *sequence);
+    }
+    let walked = (last > 0).then_some(Event { sequence: last, hash: before });
+    if walked == head { Ok(()) } else { Err("the chain ends elsewhere than the head says".into()) }
+}

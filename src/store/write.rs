@@ -1,0 +1,541 @@
+//! Writes one batch's rows inside the open transaction of the embedded store, and sums their CRCs up for
+//! the commit's running hash.
+
+use super::{
+    Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued,
+    ReceiptRecord, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey,
+    Voided,
+    rows::{
+        self,
+        Column::{Bytes, Int},
+    },
+};
+use crate::{
+    convert::to_i64,
+    model::{ClaimId, InvoiceNumber, RequestKey},
+    registry::Device,
+};
+use chrono::Datelike as _;
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+
+type Result<T = ()> = rusqlite::Result<T>;
+
+/// Writes rows over one connection; `crcs` gathers what the running hash is made of.
+pub(super) struct Writer<'a> {
+    connection: &'a Connection,
+    /// The CRCs of every row written, in order, 4 bytes each.
+    pub(super) crcs: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, crcs: Vec::new() }
+    }
+
+    /// Writes the whole batch.
+    pub(super) fn batch(&mut self, batch: &Batch) -> Result {
+        batch.registry.iter().try_for_each(|change| self.registry(change))?;
+        batch.series.iter().try_for_each(|series| self.series(series))?;
+        batch.segments.iter().try_for_each(|segment| self.segment(segment))?;
+        batch.claims.iter().try_for_each(|claim| self.claim(claim))?;
+        batch.issued.iter().try_for_each(|issued| self.issued(issued))?;
+        batch.voided.iter().try_for_each(|voided| self.voided(voided))?;
+        batch.released.iter().try_for_each(|released| self.released(released))?;
+        batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
+        batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
+        batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
+        batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
+        batch.incidents.iter().try_for_each(|incident| self.incident(incident))?;
+        batch.audit.iter().try_for_each(|entry| self.audit(entry))
+    }
+
+    fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
+        let crc = rows::crc(table, columns);
+        self.crcs.extend_from_slice(&crc.to_be_bytes()[4..]);
+        crc
+    }
+
+    fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
+        self.connection.prepare_cached(sql)
+    }
+
+    fn registry(&mut self, change: &RegistryChange) -> Result {
+        match change {
+            RegistryChange::Platform(platform) => {
+                let crc = self.crc("platform", &platform_columns(platform));
+                self.statement("INSERT OR REPLACE INTO platform VALUES (?, ?, ?, ?, ?)")?.execute(
+                    params![platform.no.0, platform.id, platform.name, platform.enabled, crc],
+                )
+            }
+            RegistryChange::Certificate(cert) => {
+                let crc = self.crc("certificate", &certificate_columns(cert));
+                self.statement("INSERT OR REPLACE INTO certificate VALUES (?, ?, ?, ?, ?)")?
+                    .execute(params![
+                        cert.key.0,
+                        cert.platform.0,
+                        cert.not_after.unix(),
+                        cert.revoked,
+                        crc
+                    ])
+            }
+            RegistryChange::Taxpayer(taxpayer) => {
+                let crc = self.crc("taxpayer", &taxpayer_columns(taxpayer));
+                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?)")?.execute(
+                    params![taxpayer.no.0, taxpayer.id, taxpayer.name, taxpayer.province, crc],
+                )
+            }
+            RegistryChange::Binding(platform, taxpayer) => {
+                let crc = self.crc("binding", &[Int(Some(platform.0)), Int(Some(taxpayer.0))]);
+                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?)")?
+                    .execute(params![platform.0, taxpayer.0, crc])
+            }
+            RegistryChange::Device(device, wrapped) => {
+                return self.device(device, wrapped.as_deref());
+            }
+            RegistryChange::Route(route) => {
+                let crc = self.crc("route", &route_columns(route));
+                self.statement("INSERT OR REPLACE INTO route VALUES (?, ?, ?, ?, ?)")?.execute(
+                    params![
+                        route.province,
+                        route.address,
+                        route.server_name,
+                        route.receipt_key,
+                        crc
+                    ],
+                )
+            }
+            RegistryChange::Setting(key, value) => {
+                let crc = self.crc("setting", &[Bytes(key.as_bytes()), Bytes(value)]);
+                self.statement("INSERT OR REPLACE INTO setting VALUES (?, ?, ?)")?
+                    .execute(params![key, value, crc])
+            }
+        }
+        .map(drop)
+    }
+
+    fn device(&mut self, device: &Device, wrapped: Option<&[u8]>) -> Result {
+        let kept: Option<Vec<u8>> = match wrapped {
+            Some(key) => Some(key.to_owned()),
+            None => self
+                .statement("SELECT wrapped_key FROM device WHERE no = ?")?
+                .query_row([device.no.0], |row| row.get(0))
+                .optional()?
+                .flatten(),
+        };
+        let kinds = kinds_text(device);
+        let crc = self.crc("device", &device_columns(device, &kinds, kept.as_deref()));
+        self.statement(
+            "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (no) DO UPDATE SET enabled = excluded.enabled, kinds = excluded.kinds,
+                 profile = excluded.profile, public_key = excluded.public_key,
+                 wrapped_key = excluded.wrapped_key, crc = excluded.crc",
+        )?
+        .execute(params![
+            device.no.0,
+            device.id,
+            device.taxpayer.0,
+            device.machine_number,
+            device.backend.name(),
+            kinds,
+            device.profile,
+            device.enabled,
+            device.test,
+            device.public_key,
+            kept,
+            crc
+        ])
+        .map(drop)
+    }
+
+    fn series(&mut self, series: &SeriesState) -> Result {
+        let (sequence, hash) = series.event.map_or((0, [0; 32]), |e| (e.sequence, e.hash.0));
+        let crc = self.crc("series", &series_columns(series, &hash));
+        self.statement(
+            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (no) DO UPDATE SET next_position = excluded.next_position,
+                 event_sequence = excluded.event_sequence, event_hash = excluded.event_hash,
+                 last_issue = excluded.last_issue, frozen = excluded.frozen, crc = excluded.crc",
+        )?
+        .execute(params![
+            series.no.0,
+            series.device.0,
+            series.kind.legacy_code(),
+            to_i64(series.next_position.0),
+            to_i64(sequence),
+            hash,
+            series.last_issue.map(crate::model::CstTime::unix),
+            series.frozen,
+            crc
+        ])
+        .map(drop)
+    }
+
+    fn segment(&mut self, segment: &SegmentState) -> Result {
+        let crc = self.crc("segment", &segment_columns(segment));
+        self.statement(
+            "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (no) DO UPDATE SET next = excluded.next, crc = excluded.crc",
+        )?
+        .execute(params![
+            segment.no.0,
+            segment.series.0,
+            segment.code,
+            segment.first,
+            segment.last,
+            segment.next,
+            crc
+        ])
+        .map(drop)
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result {
+        let body = rows::seal(&rows::claim_body(claim));
+        let crc =
+            self.crc("claim", &[Int(Some(claim.id.0)), Int(Some(claim.series.0)), Bytes(&body)]);
+        self.statement("INSERT INTO claim VALUES (?, ?, ?, ?)")?.execute(params![
+            claim.id.0,
+            claim.series.0,
+            body,
+            crc
+        ])?;
+        self.statement("INSERT INTO open_claim VALUES (?)")?.execute([claim.id.0])?;
+        self.request(&claim.request, Some(claim.id), None)?;
+        match &claim.assignment {
+            Assignment::Numbered { number, .. } => self.number(number, claim.id),
+            Assignment::ByDevice { .. } => Ok(()),
+        }
+    }
+
+    fn request(
+        &mut self,
+        key: &RequestKey,
+        claim: Option<ClaimId>,
+        closed_at: Option<i64>,
+    ) -> Result {
+        let claim = claim.map(|claim| claim.0);
+        let crc = self.crc("request", &request_columns(key, claim, closed_at));
+        self.statement("INSERT INTO request VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                key.platform.0,
+                key.taxpayer.0,
+                key.serial.as_str(),
+                claim,
+                closed_at,
+                crc
+            ])
+            .map(drop)
+    }
+
+    fn number(&mut self, number: &InvoiceNumber, claim: ClaimId) -> Result {
+        let known: Option<i64> = self
+            .statement("SELECT no FROM code WHERE code = ?")?
+            .query_row([&number.code], |row| row.get(0))
+            .optional()?;
+        let code = match known {
+            Some(code) => code,
+            None => {
+                self.statement("INSERT INTO code (code) VALUES (?)")?.execute([&number.code])?;
+                self.connection.last_insert_rowid()
+            }
+        };
+        let crc = self.crc(
+            "number",
+            &[Int(Some(code)), Int(Some(i64::from(number.number))), Int(Some(claim.0))],
+        );
+        self.statement("INSERT INTO number VALUES (?, ?, ?, ?)")?
+            .execute(params![code, number.number, claim.0, crc])
+            .map(drop)
+    }
+
+    /// Closes an open claim's row; a claim that is not open any more is a contradiction.
+    fn finish(&mut self, claim: ClaimId) -> Result {
+        match self.statement("DELETE FROM open_claim WHERE claim = ?")?.execute([claim.0])? {
+            1 => Ok(()),
+            changed => Err(rusqlite::Error::StatementChangedRows(changed)),
+        }
+    }
+
+    fn issued(&mut self, issued: &Issued) -> Result {
+        let body = rows::seal(&rows::issued_body(issued));
+        self.end("signature", (issued.claim, issued.series.0), &body)?;
+        if let Some((number, ..)) = &issued.drawn {
+            self.number(number, issued.claim)?;
+        }
+        self.statement("INSERT INTO outbox VALUES (?)")?.execute([issued.claim.0]).map(drop)
+    }
+
+    fn voided(&mut self, voided: &Voided) -> Result {
+        let body = rows::seal(&rows::EndBody::of_void(voided));
+        self.end("void", (voided.claim, voided.series.0), &body)?;
+        self.statement("INSERT INTO outbox VALUES (?)")?.execute([voided.claim.0]).map(drop)
+    }
+
+    fn released(&mut self, released: &Released) -> Result {
+        let body = rows::seal(&rows::EndBody::of_release(released));
+        self.end("release", (released.claim, released.series.0), &body)?;
+        let key = &released.request;
+        self.statement(
+            "DELETE FROM request WHERE platform = ? AND taxpayer = ? AND serial = ? AND claim = ?",
+        )?
+        .execute(params![key.platform.0, key.taxpayer.0, key.serial.as_str(), released.claim.0])
+        .map(drop)
+    }
+
+    /// Appends the row that ends a claim.
+    fn end(&mut self, table: &'static str, (claim, series): (ClaimId, i64), body: &[u8]) -> Result {
+        let crc = self.crc(table, &[Int(Some(claim.0)), Int(Some(series)), Bytes(body)]);
+        self.statement(&format!("INSERT INTO {table} VALUES (?, ?, ?, ?)"))?
+            .execute(params![claim.0, series, body, crc])?;
+        self.finish(claim)
+    }
+
+    fn closed(&mut self, closed: &ClosedSerial) -> Result {
+        self.request(&closed.request, None, Some(closed.at.unix()))
+    }
+
+    fn usage(&mut self, key: &UsageKey, delta: &UsageDelta) -> Result {
+        let [row @ .., count, amount, tax, total] = usage_values(key, delta);
+        let row: [i64; 5] = row;
+        let added = [count, amount, tax, total];
+        let before: Option<[i64; 4]> = self
+            .statement(
+                "SELECT count, amount, tax, total FROM usage
+                 WHERE day = ? AND platform = ? AND taxpayer = ? AND kind = ? AND color = ?",
+            )?
+            .query_row(row, |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))
+            .optional()?;
+        let mut sums = before.unwrap_or_default();
+        for (sum, add) in sums.iter_mut().zip(added) {
+            // An i64 of fen holds 9e16 yuan: more than all money there is.
+            *sum = sum.checked_add(add).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, add))?;
+        }
+        let columns: Vec<_> = row.iter().chain(&sums).map(|value| Int(Some(*value))).collect();
+        let crc = self.crc("usage", &columns);
+        let values = row.into_iter().chain(sums).chain([crc]);
+        self.statement("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+            .execute(rusqlite::params_from_iter(values))
+            .map(drop)
+    }
+
+    fn delivery(&mut self, delivery: &DeliveryBatch) -> Result {
+        let members = members_blob(&delivery.members);
+        let crc = self.crc("batch", &batch_columns(delivery, &members));
+        self.statement("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
+            delivery.no.0,
+            delivery.id,
+            delivery.province,
+            delivery.at.unix(),
+            members,
+            crc
+        ])?;
+        self.statement("INSERT INTO open_batch VALUES (?)")?.execute([delivery.no.0])?;
+        for (position, claim) in (0_i64..).zip(&delivery.members) {
+            if self.statement("DELETE FROM outbox WHERE claim = ?")?.execute([claim.0])? != 1 {
+                return Err(rusqlite::Error::StatementChangedRows(0));
+            }
+            let columns = [Int(Some(claim.0)), Int(Some(delivery.no.0)), Int(Some(position))];
+            let crc = self.crc("delivery", &columns);
+            self.statement("INSERT INTO delivery VALUES (?, ?, ?, ?)")?.execute(params![
+                claim.0,
+                delivery.no.0,
+                position,
+                crc
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn receipt(&mut self, record: &ReceiptRecord) -> Result {
+        if self.statement("DELETE FROM open_batch WHERE batch = ?")?.execute([record.batch.0])? != 1
+        {
+            return Err(rusqlite::Error::StatementChangedRows(0));
+        }
+        let crc = self.crc("receipt", &receipt_columns(record));
+        self.statement("INSERT INTO receipt VALUES (?, ?, ?, ?, ?)")?.execute(params![
+            record.batch.0,
+            record.acceptance_serial,
+            record.receipt,
+            record.at.unix(),
+            crc
+        ])?;
+        for rejection in &record.rejected {
+            let columns = [Int(Some(rejection.claim.0)), Bytes(rejection.message.as_bytes())];
+            let crc = self.crc("rejection", &columns);
+            self.statement("INSERT INTO rejection VALUES (?, ?, ?)")?.execute(params![
+                rejection.claim.0,
+                rejection.message,
+                crc
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn incident(&mut self, incident: &Incident) -> Result {
+        let (at, series) = (incident.at.unix(), incident.series.map(|series| series.0));
+        let claim = incident.claim.map(|claim| claim.0);
+        let columns = [Int(Some(at)), Int(series), Int(claim), Bytes(incident.text.as_bytes())];
+        let crc = self.crc("incident", &columns);
+        self.statement(
+            "INSERT INTO incident (at, series, claim, text, crc) VALUES (?, ?, ?, ?, ?)",
+        )?
+        .execute(params![at, series, claim, incident.text, crc])
+        .map(drop)
+    }
+
+    fn audit(&mut self, entry: &AuditEntry) -> Result {
+        let at = entry.at.unix();
+        let columns =
+            [Int(Some(at)), Bytes(entry.actor.as_bytes()), Bytes(entry.action.as_bytes())];
+        let crc = self.crc("audit", &columns);
+        self.statement("INSERT INTO audit (at, actor, action, crc) VALUES (?, ?, ?, ?)")?
+            .execute(params![at, entry.actor, entry.action, crc])
+            .map(drop)
+    }
+}
+
+/// A usage row's columns, without its CRC.
+pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 9] {
+    [
+        i64::from(key.day.num_days_from_ce()),
+        key.platform.0,
+        key.taxpayer.0,
+        i64::from(key.kind.legacy_code()),
+        i64::from(key.color.code()),
+        to_i64(delta.count),
+        delta.totals.amount.0,
+        delta.totals.tax.0,
+        delta.totals.total.0,
+    ]
+}
+
+pub(super) fn members_blob(members: &[ClaimId]) -> Vec<u8> {
+    members.iter().flat_map(|claim| claim.0.to_be_bytes()).collect()
+}
+
+/// Kinds as the legacy codes, separated by blanks.
+pub(super) fn kinds_text(device: &Device) -> String {
+    let codes: Vec<String> =
+        device.kinds.iter().map(|kind| format!("{:03}", kind.legacy_code())).collect();
+    codes.join(" ")
+}
+
+pub(super) fn platform_columns(platform: &crate::registry::Platform) -> [rows::Column<'_>; 4] {
+    [
+        Int(Some(platform.no.0)),
+        Bytes(platform.id.as_bytes()),
+        Bytes(platform.name.as_bytes()),
+        Int(Some(i64::from(platform.enabled))),
+    ]
+}
+
+pub(super) fn certificate_columns(
+    certificate: &crate::registry::Certificate,
+) -> [rows::Column<'_>; 4] {
+    [
+        Bytes(&certificate.key.0),
+        Int(Some(certificate.platform.0)),
+        Int(Some(certificate.not_after.unix())),
+        Int(Some(i64::from(certificate.revoked))),
+    ]
+}
+
+pub(super) fn taxpayer_columns(taxpayer: &crate::registry::Taxpayer) -> [rows::Column<'_>; 4] {
+    [
+        Int(Some(taxpayer.no.0)),
+        Bytes(taxpayer.id.as_bytes()),
+        Bytes(taxpayer.name.as_bytes()),
+        Bytes(taxpayer.province.as_bytes()),
+    ]
+}
+
+pub(super) fn route_columns(route: &crate::registry::Route) -> [rows::Column<'_>; 4] {
+    [
+        Bytes(route.province.as_bytes()),
+        Bytes(route.address.as_bytes()),
+        Bytes(route.server_name.as_bytes()),
+        Bytes(&route.receipt_key),
+    ]
+}
+
+pub(super) fn device_columns<'a>(
+    device: &'a Device,
+    kinds: &'a str,
+    wrapped: Option<&'a [u8]>,
+) -> [rows::Column<'a>; 11] {
+    [
+        Int(Some(device.no.0)),
+        Bytes(device.id.as_bytes()),
+        Int(Some(device.taxpayer.0)),
+        Bytes(device.machine_number.as_bytes()),
+        Bytes(device.backend.name().as_bytes()),
+        Bytes(kinds.as_bytes()),
+        Bytes(device.profile.as_bytes()),
+        Int(Some(i64::from(device.enabled))),
+        Int(Some(i64::from(device.test))),
+        Bytes(&device.public_key),
+        wrapped.map_or(Int(None), Bytes),
+    ]
+}
+
+pub(super) fn series_columns<'a>(
+    series: &'a SeriesState,
+    hash: &'a [u8; 32],
+) -> [rows::Column<'a>; 8] {
+    [
+        Int(Some(series.no.0)),
+        Int(Some(series.device.0)),
+        Int(Some(i64::from(series.kind.legacy_code()))),
+        Int(Some(to_i64(series.next_position.0))),
+        Int(Some(to_i64(series.event.map_or(0, |event| event.sequence)))),
+        Bytes(hash),
+        Int(series.last_issue.map(crate::model::CstTime::unix)),
+        series.frozen.as_deref().map_or(Int(None), |text| Bytes(text.as_bytes())),
+    ]
+}
+
+pub(super) fn segment_columns(segment: &SegmentState) -> [rows::Column<'_>; 6] {
+    [
+        Int(Some(segment.no.0)),
+        Int(Some(segment.series.0)),
+        Bytes(segment.code.as_bytes()),
+        Int(Some(i64::from(segment.first))),
+        Int(Some(i64::from(segment.last))),
+        Int(Some(i64::from(segment.next))),
+    ]
+}
+
+pub(super) fn request_columns(
+    key: &RequestKey,
+    claim: Option<i64>,
+    closed_at: Option<i64>,
+) -> [rows::Column<'_>; 5] {
+    [
+        Int(Some(key.platform.0)),
+        Int(Some(key.taxpayer.0)),
+        Bytes(key.serial.as_str().as_bytes()),
+        Int(claim),
+        Int(closed_at),
+    ]
+}
+
+pub(super) fn batch_columns<'a>(
+    delivery: &'a DeliveryBatch,
+    members: &'a [u8],
+) -> [rows::Column<'a>; 5] {
+    [
+        Int(Some(delivery.no.0)),
+        Bytes(&delivery.id),
+        Bytes(delivery.province.as_bytes()),
+        Int(Some(delivery.at.unix())),
+        Bytes(members),
+    ]
+}
+
+pub(super) fn receipt_columns(record: &ReceiptRecord) -> [rows::Column<'_>; 4] {
+    [
+        Int(Some(record.batch.0)),
+        Bytes(record.acceptance_serial.as_bytes()),
+        Bytes(&record.receipt),
+        Int(Some(record.at.unix())),
+    ]
+}
