@@ -1,0 +1,363 @@
+//! What the numbering actor knows, as committed, and a round over it: the decisions of one batch, each
+//! seeing those before it. Pure but for look-ups of committed rows: the actor hands in the time.
+//!
+//! Invariants: a `Round` changes nothing of the `Book`; only `Book::absorb`, after the commit, does.
+
+use super::Limits;
+use crate::{
+    contract::ContentDigest,
+    model::{
+        ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo,
+    },
+    refusal::{Reason, Refusal},
+    registry::Registry,
+    store::{
+        Batch, Event, EventKind, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, Store,
+        StoreError,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+/// One series as the actor keeps it.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// As stored.
+    pub state: SeriesState,
+    /// Segments with numbers left, in the order in which they are used.
+    pub segments: VecDeque<SegmentState>,
+    /// The device's next number, for devices that draw numbers; none until the device has said it.
+    pub device_next: Option<InvoiceNumber>,
+}
+
+impl Series {
+    fn new(state: SeriesState) -> Self {
+        Self { state, segments: VecDeque::new(), device_next: None }
+    }
+
+    /// Numbers left in its segments.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.segments.iter().map(SegmentState::left).sum()
+    }
+
+    /// Appends an event to the chain.
+    pub(super) fn event(&mut self, kind: EventKind, claim: ClaimId, body: &[u8]) -> Event {
+        let event = Event::after(self.state.event, kind, claim, body);
+        self.state.event = Some(event);
+        event
+    }
+}
+
+/// An open claim as the actor keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Series.
+    pub series: SeriesNo,
+    /// When it was claimed.
+    pub claimed_at: CstTime,
+    /// Its number; for a device's claim, the device's next one at the claim.
+    pub number: InvoiceNumber,
+}
+
+/// Everything the actor knows, as committed.
+#[derive(Debug)]
+pub struct Book {
+    /// The registry.
+    pub registry: Arc<Registry>,
+    /// Every series.
+    pub series: BTreeMap<SeriesNo, Series>,
+    /// Series by device and kind.
+    pub index: HashMap<(DeviceNo, Kind), SeriesNo>,
+    /// Known ranges by code, of every device.
+    pub ranges: HashMap<String, Vec<(u32, u32)>>,
+    /// Open claims.
+    pub open: BTreeMap<ClaimId, Open>,
+    /// Open claims by series.
+    pub open_by_series: HashMap<SeriesNo, BTreeSet<ClaimId>>,
+    /// What waits for a batch, by province.
+    pub outbox: BTreeMap<String, BTreeSet<ClaimId>>,
+    /// Batches without a receipt.
+    pub open_batches: BTreeSet<crate::model::BatchNo>,
+    pub(super) last: LastIds,
+    pub(super) limits: Limits,
+}
+
+impl Book {
+    /// From what was loaded. The open claims themselves go to the finisher.
+    #[must_use]
+    pub fn new(loaded: &Loaded, limits: Limits) -> Self {
+        let mut book = Self {
+            registry: Arc::new(loaded.registry.clone()),
+            series: BTreeMap::new(),
+            index: HashMap::new(),
+            ranges: HashMap::new(),
+            open: BTreeMap::new(),
+            open_by_series: HashMap::new(),
+            outbox: BTreeMap::new(),
+            open_batches: loaded.open_batches.iter().copied().collect(),
+            last: loaded.last,
+            limits,
+        };
+        for state in &loaded.series {
+            book.put_series(Series::new(state.clone()));
+        }
+        for segment in &loaded.segments {
+            book.put_range(segment);
+            if segment.left() > 0
+                && let Some(series) = book.series.get_mut(&segment.series)
+            {
+                series.segments.push_back(segment.clone());
+            }
+        }
+        for claim in &loaded.open {
+            let open = super::round::open_of(claim);
+            book.put_open(claim.id, open);
+        }
+        for item in &loaded.outbox {
+            book.put_outbox(*item);
+        }
+        book
+    }
+
+    fn put_series(&mut self, series: Series) {
+        let (no, key) = (series.state.no, (series.state.device, series.state.kind));
+        self.index.insert(key, no);
+        self.series.insert(no, series);
+    }
+
+    fn put_range(&mut self, segment: &SegmentState) {
+        let ranges = self.ranges.entry(segment.code.clone()).or_default();
+        if !ranges.contains(&(segment.first, segment.last)) {
+            ranges.push((segment.first, segment.last));
+        }
+    }
+
+    fn put_open(&mut self, id: ClaimId, open: Open) {
+        self.open_by_series.entry(open.series).or_default().insert(id);
+        self.open.insert(id, open);
+    }
+
+    fn put_outbox(&mut self, item: OutboxItem) {
+        let province = self.province(item.series);
+        self.outbox.entry(province).or_default().insert(item.claim);
+    }
+
+    /// The province whose route a series' invoices take.
+    #[must_use]
+    pub fn province(&self, series: SeriesNo) -> String {
+        let device = self
+            .series
+            .get(&series)
+            .and_then(|series| self.registry.devices.get(&series.state.device));
+        let taxpayer = device.and_then(|device| self.registry.taxpayers.get(&device.taxpayer));
+        taxpayer.map_or_else(|| "*".to_owned(), |taxpayer| taxpayer.province.clone())
+    }
+
+    /// Begins a round. `now` is the batch's time, or why nothing may be stamped.
+    pub fn round<'a>(
+        &'a self,
+        store: &'a dyn Store,
+        now: CstTime,
+        stamping: Result<(), Refusal>,
+    ) -> Round<'a> {
+        Round {
+            book: self,
+            store,
+            now,
+            stamping,
+            batch: Batch::default(),
+            series: BTreeMap::new(),
+            bound: HashMap::new(),
+            opened: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            turnover: HashMap::new(),
+            delivered: HashSet::new(),
+            answered: BTreeSet::new(),
+            registry: None,
+            last: self.last,
+        }
+    }
+
+    /// Takes over what a round decided, after its commit.
+    pub fn absorb(&mut self, change: Change) {
+        if let Some(registry) = change.registry {
+            self.registry = Arc::new(registry);
+        }
+        for (_, series) in change.series {
+            for segment in &series.segments {
+                self.put_range(segment);
+            }
+            self.put_series(series);
+        }
+        for (id, open) in change.opened {
+            self.put_open(id, open);
+        }
+        for item in change.ended {
+            self.open.remove(&item.claim);
+            if let Some(open) = self.open_by_series.get_mut(&item.series) {
+                open.remove(&item.claim);
+            }
+        }
+        for item in change.outbox {
+            self.put_outbox(item);
+        }
+        for (province, claim) in change.delivered {
+            if let Some(waiting) = self.outbox.get_mut(&province) {
+                waiting.remove(&claim);
+            }
+        }
+        self.open_batches.extend(change.batches);
+        for batch in change.answered {
+            self.open_batches.remove(&batch);
+        }
+        self.last = change.last;
+    }
+}
+
+/// What a request key is bound to within a round.
+#[derive(Debug, Clone)]
+pub(super) enum Bound {
+    /// A claim of this round.
+    Claim(ClaimId, ContentDigest),
+    /// Closed in this round.
+    Closed(CstTime),
+    /// Released in this round.
+    Free,
+}
+
+/// The decisions of one batch.
+pub struct Round<'a> {
+    pub(super) book: &'a Book,
+    pub(super) store: &'a dyn Store,
+    pub(super) now: CstTime,
+    pub(super) stamping: Result<(), Refusal>,
+    pub(super) batch: Batch,
+    pub(super) series: BTreeMap<SeriesNo, Series>,
+    pub(super) bound: HashMap<RequestKey, Bound>,
+    pub(super) opened: BTreeMap<ClaimId, Open>,
+    pub(super) ended: BTreeSet<ClaimId>,
+    /// Claims opened and ended in this round, by series.
+    turnover: HashMap<SeriesNo, (usize, usize)>,
+    pub(super) delivered: HashSet<(String, ClaimId)>,
+    pub(super) answered: BTreeSet<crate::model::BatchNo>,
+    pub(super) registry: Option<Registry>,
+    pub(super) last: LastIds,
+}
+
+/// What a round changes of the book.
+#[derive(Debug)]
+pub struct Change {
+    series: BTreeMap<SeriesNo, Series>,
+    opened: BTreeMap<ClaimId, Open>,
+    ended: Vec<OutboxItem>,
+    outbox: Vec<OutboxItem>,
+    delivered: HashSet<(String, ClaimId)>,
+    batches: Vec<crate::model::BatchNo>,
+    answered: BTreeSet<crate::model::BatchNo>,
+    registry: Option<Registry>,
+    last: LastIds,
+}
+
+impl Round<'_> {
+    /// The batch to commit, and what the book learns when it is.
+    #[must_use]
+    pub fn finish(mut self) -> (Batch, Change) {
+        for series in self.series.values() {
+            self.batch.series.push(series.state.clone());
+        }
+        let issued = self.batch.issued.iter().map(|issued| (issued.claim, issued.series));
+        let voided = self.batch.voided.iter().map(|voided| (voided.claim, voided.series));
+        let released = self.batch.released.iter().map(|end| (end.claim, end.series));
+        let item = |(claim, series)| OutboxItem { claim, series };
+        let outbox: Vec<_> = issued.chain(voided).map(item).collect();
+        let ended = outbox.iter().copied().chain(released.map(item)).collect();
+        let batches = self.batch.deliveries.iter().map(|delivery| delivery.no).collect();
+        let change = Change {
+            series: self.series,
+            opened: self.opened,
+            ended,
+            outbox,
+            delivered: self.delivered,
+            batches,
+            answered: self.answered,
+            registry: self.registry,
+            last: self.last,
+        };
+        (self.batch, change)
+    }
+
+    /// The registry as this round leaves it.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        self.registry.as_ref().unwrap_or(&self.book.registry)
+    }
+
+    pub(super) fn registry_mut(&mut self) -> &mut Registry {
+        self.registry.get_or_insert_with(|| Registry::clone(&self.book.registry))
+    }
+
+    /// A series as this round leaves it.
+    #[must_use]
+    pub fn series(&self, no: SeriesNo) -> Option<&Series> {
+        self.series.get(&no).or_else(|| self.book.series.get(&no))
+    }
+
+    pub(super) fn series_mut(&mut self, no: SeriesNo) -> Result<&mut Series, Refusal> {
+        if !self.series.contains_key(&no) {
+            let series = self.book.series.get(&no).cloned();
+            let series = series.ok_or_else(|| {
+                Refusal::new(Reason::Internal, format!("series {no} does not exist"))
+            })?;
+            self.series.insert(no, series);
+        }
+        Ok(self.series.get_mut(&no).expect("it was put in just now"))
+    }
+
+    /// The series of a device and kind.
+    #[must_use]
+    pub fn series_of(&self, device: DeviceNo, kind: Kind) -> Option<SeriesNo> {
+        let made = || {
+            let same = |series: &&Series| (series.state.device, series.state.kind) == (device, kind);
+            self.series.values().find(same).map(|series| series.state.no)
+        };
+        self.book.index.get(&(device, kind)).copied().or_else(made)
+    }
+
+    /// An open claim as this round leaves it.
+    pub(super) fn open(&self, id: ClaimId) -> Option<&Open> {
+        if self.ended.contains(&id) {
+            return None;
+        }
+        self.opened.get(&id).or_else(|| self.book.open.get(&id))
+    }
+
+    /// Open claims of a series as this round leaves them, and when the oldest committed one was claimed.
+    pub(super) fn backlog(&self, series: SeriesNo) -> (usize, Option<CstTime>) {
+        let kept = self.book.open_by_series.get(&series);
+        let (opened, ended) = self.turnover.get(&series).copied().unwrap_or_default();
+        let count = kept.map_or(0, BTreeSet::len).saturating_add(opened).saturating_sub(ended);
+        let oldest = kept.and_then(BTreeSet::first).and_then(|id| self.book.open.get(id));
+        (count, oldest.map(|open| open.claimed_at))
+    }
+
+    pub(super) fn put_opened(&mut self, id: ClaimId, open: Open) {
+        let turnover = self.turnover.entry(open.series).or_default();
+        turnover.0 = turnover.0.saturating_add(1);
+        self.opened.insert(id, open);
+    }
+
+    pub(super) fn put_ended(&mut self, id: ClaimId, series: SeriesNo) {
+        let turnover = self.turnover.entry(series).or_default();
+        turnover.1 = turnover.1.saturating_add(1);
+        self.ended.insert(id);
+    }
+}
+
+/// A row that cannot be read is no answer: the caller hears nothing about its request.
+pub(super) fn unreadable(error: &StoreError) -> Refusal {
+    tracing::error!(error = crate::refusal::chain(error), "the books cannot be read");
+    Refusal::new(Reason::Internal, "the books cannot be read; the operator has been told")
+}

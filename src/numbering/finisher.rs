@@ -1,0 +1,295 @@
+//! The resident finisher: owns every open claim from its commit to its end. It sends claims to the
+//! signers, hands results to the actor, and tries again, with backoff, what failed.
+//!
+//! Invariant: a claim is in exactly one place: with the pool, in `waiting`, or on its way to the actor.
+
+use super::Completions;
+use crate::{
+    clock::Clock,
+    model::{ClaimId, DeviceNo, Kind},
+    refusal::{Reason, Refusal},
+    signer::pool::{Finished, Job, Pool},
+    store::{Assignment, Claim, Durable, Voided},
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// First pause before another attempt.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// What to do with a claim when its time comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// Sign, or let the device issue. For a device: once per claim, ever.
+    First,
+    /// Ask the device what it issued.
+    Query,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    claim: Durable<Claim>,
+    attempt: Attempt,
+    due: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: BTreeMap<ClaimId, Waiting>,
+    /// Failed attempts so far, by claim.
+    failures: HashMap<ClaimId, u32>,
+    /// When each device claim was last sent or found in doubt; nothing is concluded before the quiescence time is over.
+    sent: HashMap<ClaimId, Duration>,
+    /// Series of device-numbered devices whose next number is to be asked for.
+    ask_next: HashSet<(DeviceNo, Kind)>,
+    ask_due: Duration,
+    quiescence: HashMap<DeviceNo, Duration>,
+    ended: bool,
+}
+
+/// The finisher.
+#[derive(Debug)]
+pub struct Finisher {
+    pool: OnceLock<Pool>,
+    state: Mutex<State>,
+    completions: Completions,
+    clock: Clock,
+}
+
+impl Finisher {
+    /// A finisher with a pool of `threads` threads for software devices.
+    #[must_use]
+    pub fn new(completions: Completions, clock: Clock, threads: usize) -> Arc<Self> {
+        let finisher = Arc::new(Self {
+            pool: OnceLock::new(),
+            state: Mutex::new(State::default()),
+            completions,
+            clock,
+        });
+        let results = Arc::downgrade(&finisher);
+        let pool = Pool::new(
+            threads,
+            Arc::new(move |finished| {
+                // Without the finisher the process is ending; the claim is loaded at the next start.
+                if let Some(finisher) = results.upgrade() {
+                    finisher.finished(finished);
+                }
+            }),
+        );
+        finisher.pool.set(pool).expect("the pool is set once");
+        finisher
+    }
+
+    /// The signers.
+    ///
+    /// # Panics
+    /// Never: the pool is set when the finisher is made.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        self.pool.get().expect("the pool is set when the finisher is made")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a device-numbered device: its next number is asked for until it is known, and `quiescence`
+    /// is how long it may still be at work after a request.
+    pub fn watch_device(&self, device: DeviceNo, kinds: &[Kind], quiescence: Duration) {
+        let mut state = self.state();
+        state.quiescence.insert(device, quiescence);
+        state.ask_next.extend(kinds.iter().map(|kind| (device, *kind)));
+        state.ask_due = Duration::ZERO;
+    }
+
+    /// Takes a new claim and makes its first attempt.
+    pub(super) fn take(&self, claim: Durable<Claim>) {
+        self.submit(claim, Attempt::First);
+    }
+
+    /// Takes a claim of an earlier life: what a device may have seen is asked for, never sent again.
+    pub(super) fn recover(&self, claim: Durable<Claim>) {
+        let attempt = match claim.assignment {
+            Assignment::Numbered { .. } => Attempt::First,
+            Assignment::ByDevice { .. } => Attempt::Query,
+        };
+        self.wait(claim, attempt, Duration::ZERO);
+    }
+
+    /// Takes a claim back that stays open: the device answered something that cannot be adopted.
+    pub(super) fn keep(&self, claim: Durable<Claim>) {
+        self.wait(claim, Attempt::Query, BACKOFF_MAX);
+    }
+
+    /// Takes a claim back whose void was not made.
+    pub(super) fn put_back(&self, claim: Durable<Claim>) {
+        self.recover(claim);
+    }
+
+    fn submit(&self, claim: Durable<Claim>, attempt: Attempt) {
+        let by_device = matches!(claim.assignment, Assignment::ByDevice { .. });
+        let job = match (by_device, attempt) {
+            (false, _) => Job::Sign(claim),
+            (true, Attempt::First) => {
+                self.state().sent.insert(claim.id, self.clock.elapsed());
+                Job::Issue(claim)
+            }
+            (true, Attempt::Query) => Job::Query(claim),
+        };
+        if let Err(job) = self.pool().submit(job)
+            && let Some((claim, attempt)) = unsent(job)
+        {
+            self.retry(claim, attempt);
+        }
+    }
+
+    fn retry(&self, claim: Durable<Claim>, attempt: Attempt) {
+        let failures = {
+            let mut state = self.state();
+            let failures = state.failures.entry(claim.id).or_default();
+            *failures = failures.saturating_add(1);
+            *failures
+        };
+        let pause = BACKOFF_MIN.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1));
+        self.wait(claim, attempt, pause.min(BACKOFF_MAX));
+    }
+
+    fn wait(&self, claim: Durable<Claim>, attempt: Attempt, pause: Duration) {
+        let due = self.clock.elapsed().saturating_add(pause);
+        let mut state = self.state();
+        if !state.ended {
+            state.waiting.insert(claim.id, Waiting { claim, attempt, due });
+        }
+    }
+
+    fn forget(&self, claim: ClaimId) {
+        let mut state = self.state();
+        state.failures.remove(&claim);
+        state.sent.remove(&claim);
+    }
+
+    /// Called by the pool, from any thread.
+    fn finished(&self, finished: Finished) {
+        match finished {
+            Finished::Signed { claim, signed } => {
+                self.forget(claim.id);
+                self.completions.signed(claim, signed);
+            }
+            Finished::DeviceIssued { claim, answer } => {
+                self.forget(claim.id);
+                self.completions.device_issued(claim, answer);
+            }
+            Finished::NothingIssued { claim, next } => self.nothing_issued(claim, next),
+            Finished::Next { device, kind, next } => {
+                self.state().ask_next.remove(&(device, kind));
+                self.completions.device_next(device, kind, next);
+            }
+            Finished::Failed { claim, error } => {
+                tracing::warn!(claim = claim.id.0, %error, "no signature yet; it is tried again");
+                // What was sent to a device is asked for; a numbered claim is signed again, which is harmless.
+                let by_device = matches!(claim.assignment, Assignment::ByDevice { .. });
+                let attempt = if by_device { Attempt::Query } else { Attempt::First };
+                self.retry(claim, attempt);
+            }
+            Finished::NextFailed { device, kind, .. } => {
+                self.state().ask_next.insert((device, kind));
+            }
+        }
+    }
+
+    /// "Not issued" holds only after the device's quiescence time.
+    fn nothing_issued(&self, claim: Durable<Claim>, next: Option<crate::model::InvoiceNumber>) {
+        let now = self.clock.elapsed();
+        let rest = {
+            let mut state = self.state();
+            let quiet = state.quiescence.get(&claim.device).copied().unwrap_or(BACKOFF_MAX);
+            // A claim of an earlier life may have been sent just before it ended.
+            let sent = *state.sent.entry(claim.id).or_insert(now);
+            sent.saturating_add(quiet).checked_sub(now).filter(|rest| !rest.is_zero())
+        };
+        match rest {
+            Some(rest) => self.wait(claim, Attempt::Query, rest),
+            None => {
+                self.forget(claim.id);
+                self.completions.nothing_issued(claim, next);
+            }
+        }
+    }
+
+    /// Sends what is due. To be called a few times a second.
+    pub fn tick(&self) {
+        let now = self.clock.elapsed();
+        let (due, ask) = {
+            let mut state = self.state();
+            let ids: Vec<ClaimId> = state
+                .waiting
+                .iter()
+                .filter(|(_, waiting)| waiting.due <= now)
+                .map(|(id, _)| *id)
+                .collect();
+            let due: Vec<Waiting> = ids.iter().filter_map(|id| state.waiting.remove(id)).collect();
+            let ask: Vec<_> = if state.ask_due <= now {
+                state.ask_due = now.saturating_add(Duration::from_secs(1));
+                state.ask_next.iter().copied().collect()
+            } else {
+                Vec::new()
+            };
+            (due, ask)
+        };
+        for waiting in due {
+            self.submit(waiting.claim, waiting.attempt);
+        }
+        for (device, kind) in ask {
+            // A job that does not fit is asked for again at the next tick.
+            drop(self.pool().submit(Job::Next { device, kind }));
+        }
+    }
+
+    /// Voids the number of an open claim.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such open claim, `VoidNotAllowed` while an attempt to sign it runs.
+    pub async fn blank_void(
+        &self,
+        claim: ClaimId,
+        reason: String,
+        actor: String,
+    ) -> Result<Voided, Refusal> {
+        let waiting = self.state().waiting.remove(&claim);
+        let Some(waiting) = waiting else {
+            return Err(Refusal::new(
+                Reason::VoidNotAllowed,
+                format!("claim {claim} is not open, or is being signed right now"),
+            ));
+        };
+        let (reply, answer) = oneshot::channel();
+        self.completions.void(waiting.claim, (reason, actor), reply);
+        let ended = Refusal::new(Reason::Draining, "the proxy ended before the void was made");
+        let voided = answer.await.unwrap_or(Err(ended));
+        if voided.is_ok() {
+            self.forget(claim);
+        }
+        voided
+    }
+
+    /// Ends the pool. What is not signed is signed after the next start.
+    pub fn end(&self) {
+        self.state().ended = true;
+        self.pool().shutdown();
+    }
+}
+
+fn unsent(job: Job) -> Option<(Durable<Claim>, Attempt)> {
+    match job {
+        // Nothing was sent, so the first attempt is still to come.
+        Job::Sign(claim) | Job::Issue(claim) => Some((claim, Attempt::First)),
+        Job::Query(claim) => Some((claim, Attempt::Query)),
+        Job::Next { .. } => None,
+    }
+}
