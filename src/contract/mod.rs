@@ -4,10 +4,30 @@
 //! before any rule is met. `check` applies the rules of the device's profile and reports every violation
 //! at once. It never edits an amount.
 
+mod check;
+mod decimal;
+mod digest;
+mod findings;
+mod lines;
+mod normalise;
+mod party;
+mod profile;
+pub mod sample;
+mod text;
+mod totals;
+
+pub use check::check;
+pub use digest::digest;
+pub use normalise::normalise;
+pub use profile::{
+    Amounts, Cipher, DEFAULT_PROFILE, Lengths, Lines, Profile, ProfileError, Profiles,
+    RemarkLengths, Required, Severity, TaxpayerIds,
+};
+pub use text::gbk_len;
+
 use crate::{
     model::{Color, CstTime, DeviceNo, Kind, PlatformNo, Serial, TaxpayerNo, Totals},
     pb::v1 as pb,
-    refusal::Refusal,
     registry::{Device, Taxpayer},
 };
 
@@ -63,3 +83,6 @@ pub struct Checked {
     /// Dated rules were met up to here; the assigning commit looks again. `None`: no dated rule.
     pub valid_until: Option<CstTime>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Plain decimals in integers: quantities, prices, rates. No binary floating point comes near money, and
+//! every rounding is half away from zero (四舍五入).
+
+/// Digits that `Decimal::parse` reads. Two of them multiply, times 100, within an `i128`.
+pub(super) const DIGITS_MAX: usize = 18;
+
+/// A rate of 1, in millionths.
+pub(super) const RATE_ONE: i128 = 1_000_000;
+
+/// The parts of a plain decimal: `-12.50` is negative, `12`, `50`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parts<'a> {
+    /// Whether it starts with a minus sign.
+    pub(super) negative: bool,
+    /// Digits before the point, at least one.
+    pub(super) whole: &'a str,
+    /// Digits after the point; empty without a point.
+    pub(super) fraction: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads `-?[0-9]+(\.[0-9]+)?`. `None` for anything else: signs, exponents, blanks, `NaN`.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (whole, fraction) = match digits.split_once('.') {
+            Some((whole, fraction)) => (whole, Some(fraction)),
+            None => (digits, None),
+        };
+        let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        (plain(whole) && fraction.is_none_or(plain)).then(|| Self {
+            negative,
+            whole,
+            fraction: fraction.unwrap_or_default(),
+        })
+    }
+
+    /// The same value in its one shortest form: no leading or trailing zeros, no negative zero.
+    pub(super) fn shortest(self) -> Self {
+        let whole = self.whole.trim_start_matches('0');
+        let fraction = self.fraction.trim_end_matches('0');
+        let zero = whole.is_empty() && fraction.is_empty();
+        let whole = if whole.is_empty() { "0" } else { whole };
+        Self { negative: self.negative && !zero, whole, fraction }
+    }
+}
+
+/// A decimal number: `mantissa` / 10^`scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decimal {
+    /// At most 18 digits.
+    mantissa: i64,
+    /// Digits after the point, at most 18.
+    scale: u32,
+}
+
+impl Decimal {
+    /// Reads a plain decimal of at most 18 digits.
+    pub(super) fn parse(parts: Parts<'_>) -> Option<Self> {
+        if parts.whole.len().saturating_add(parts.fraction.len()) > DIGITS_MAX {
+            return None;
+        }
+        let digits = parts.whole.bytes().chain(parts.fraction.bytes());
+        let value = digits.fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0'));
+        let mantissa = if parts.negative { -value } else { value };
+        Some(Self { mantissa, scale: u32::try_from(parts.fraction.len()).ok()? })
+    }
+
+    /// Whether it is above zero.
+    pub(super) fn is_positive(self) -> bool {
+        self.mantissa > 0
+    }
+
+    /// Quantity times price in yuan, as fen, rounded half away from zero.
+    pub(super) fn times_as_fen(self, price: Self) -> i128 {
+        let product = i128::from(self.mantissa) * i128::from(price.mantissa) * 100;
+        divide_rounded(product, 10_i128.pow(self.scale + price.scale))
+    }
+}
+
+/// The tax on an amount at a rate, rounded half away from zero. Units: fen, millionths, fen.
+pub(super) fn tax_fen(amount_fen: i64, rate_millionths: i32) -> i128 {
+    divide_rounded(i128::from(amount_fen) * i128::from(rate_millionths), RATE_ONE)
+}
+
+/// Divides and rounds half away from zero. `divisor` is 1 or an even number above zero.
+fn divide_rounded(value: i128, divisor: i128) -> i128 {
+    let half = if value < 0 { -(divisor / 2) } else { divisor / 2 };
+    (value + half) / divisor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rust_decimal::{Decimal as Oracle, RoundingStrategy};
+
+    #[track_caller]
+    fn check_fen(quantity: &str, price: &str, expect: i128) {
+        let read = |text| Decimal::parse(Parts::parse(text).unwrap()).unwrap();
+        assert_eq!(read(quantity).times_as_fen(read(price)), expect, "{quantity} * {price}");
+    }
+
+    #[test]
+    fn products_round_half_a_fen_away_from_zero() {
+        check_fen("1", "0.004", 0);
+        check_fen("1", "0.005", 1);
+        check_fen("-1", "0.005", -1);
+        check_fen("-1", "0.0049", 0);
+        check_fen("3", "33.333333", 10_000);
+        check_fen("0.5", "0.01", 1);
+    }
+
+    #[test]
+    fn the_longest_numbers_multiply_without_overflow() {
+        let long = "9".repeat(DIGITS_MAX);
+        let square = 999_999_999_999_999_999_i128 * 999_999_999_999_999_999 * 100;
+        check_fen(&long, &long, square);
+        let small = format!("0.{}", "9".repeat(DIGITS_MAX - 1));
+        check_fen(&small, &small, 100);
+    }
+
+    #[test]
+    fn only_plain_decimals_are_decimals() {
+        for text in ["0", "-0", "01", "1.50", "-12.5", "000.000"] {
+            assert!(Parts::parse(text).is_some(), "{text}");
+        }
+        let others = [
+            "", "-", "+1", ".5", "5.", "1e3", "1E3", "NaN", "inf", " 1", "1 ", "1,0", "１", "1.2.3",
+        ];
+        for text in others {
+            assert!(Parts::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_digits_than_an_i64_holds_are_no_number_but_still_text() {
+        let long = "1".repeat(DIGITS_MAX + 1);
+        let parts = Parts::parse(&long).unwrap();
+        assert!(Decimal::parse(parts).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn products_agree_with_another_decimal_library(
+            quantity in 0_u32..1_000_000, q_scale in 0_u32..7,
+            price in -1_000_000_000_i64..1_000_000_000, p_scale in 0_u32..7,
+        ) {
+            let product = Oracle::new(i64::from(quantity), q_scale) * Oracle::new(price, p_scale);
+            let fen = (product * Oracle::from(100))
+                .round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero);
+            let ours = Decimal { mantissa: i64::from(quantity), scale: q_scale }
+                .times_as_fen(Decimal { mantissa: price, scale: p_scale });
+            prop_assert_eq!(Oracle::from(ours), fen);
+        }
+
+        #[test]
+        fn tax_agrees_with_another_decimal_library(amount: i64, rate in 0_i32..=1_000_000) {
+            let tax = Oracle::from(amount) * Oracle::new(i64::from(rate), 6);
+            let fen = tax.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero);
+            prop_assert_eq!(Oracle::from(tax_fen(amount, rate)), fen);
+        }
+    }
+}
