@@ -17,9 +17,7 @@ use crate::{
     model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     signer::{DeviceAnswer, Signed},
-    store::{
-        Books, Claim, CommitError, Committed, Durable, Loaded, Store, StoreError, Voided,
-    },
+    store::{Books, Claim, CommitError, Committed, Durable, Loaded, Store, Voided},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -51,10 +49,23 @@ pub(super) enum Work {
 
 /// What ends something that was begun before.
 pub(super) enum Completion {
-    Signed { claim: Durable<Claim>, signed: Signed },
-    DeviceIssued { claim: Durable<Claim>, answer: DeviceAnswer },
-    NothingIssued { claim: Durable<Claim>, next: Option<InvoiceNumber> },
-    DeviceNext { device: DeviceNo, kind: Kind, next: Option<InvoiceNumber> },
+    Signed {
+        claim: Durable<Claim>,
+        signed: Signed,
+    },
+    DeviceIssued {
+        claim: Durable<Claim>,
+        answer: DeviceAnswer,
+    },
+    NothingIssued {
+        claim: Durable<Claim>,
+        next: Option<InvoiceNumber>,
+    },
+    DeviceNext {
+        device: DeviceNo,
+        kind: Kind,
+        next: Option<InvoiceNumber>,
+    },
     Void {
         claim: Durable<Claim>,
         reason: String,
@@ -290,7 +301,8 @@ impl<S: Store> Actor<S> {
             committed.map_or_else(Default::default, |done| (done.claims, done.issued));
         let mut ended: Vec<ClaimId> = Vec::new();
         for (completion, verdict) in &completions {
-            if let (Some(claim), Verdict::Ended | Verdict::Voided(_)) = (completion.claim(), verdict)
+            if let (Some(claim), Verdict::Ended | Verdict::Voided(_)) =
+                (completion.claim(), verdict)
             {
                 ended.push(claim.id);
             }
@@ -356,7 +368,10 @@ impl<S: Store> Actor<S> {
                 }
                 drop(reply.send(*voided));
             }
-            (Completion::Signed { claim, .. } | Completion::DeviceIssued { claim, .. }, Verdict::Ended) => {
+            (
+                Completion::Signed { claim, .. } | Completion::DeviceIssued { claim, .. },
+                Verdict::Ended,
+            ) => {
                 // A claim without a tail was signed too late; it has been told already.
                 if let Some(outcome) = outcome(&claim) {
                     self.notify(&claim, &Ok(outcome));

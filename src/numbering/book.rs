@@ -6,9 +6,7 @@
 use super::Limits;
 use crate::{
     contract::ContentDigest,
-    model::{
-        ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo,
-    },
+    model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::Registry,
     store::{
@@ -33,7 +31,7 @@ pub struct Series {
 }
 
 impl Series {
-    fn new(state: SeriesState) -> Self {
+    pub(super) fn new(state: SeriesState) -> Self {
         Self { state, segments: VecDeque::new(), device_next: None }
     }
 
@@ -320,7 +318,8 @@ impl Round<'_> {
     #[must_use]
     pub fn series_of(&self, device: DeviceNo, kind: Kind) -> Option<SeriesNo> {
         let made = || {
-            let same = |series: &&Series| (series.state.device, series.state.kind) == (device, kind);
+            let same =
+                |series: &&Series| (series.state.device, series.state.kind) == (device, kind);
             self.series.values().find(same).map(|series| series.state.no)
         };
         self.book.index.get(&(device, kind)).copied().or_else(made)

@@ -6,9 +6,9 @@
 use super::Completions;
 use crate::{
     clock::Clock,
-    model::{ClaimId, DeviceNo, Kind},
+    model::{ClaimId, DeviceNo, InvoiceNumber, Kind},
     refusal::{Reason, Refusal},
-    signer::pool::{Finished, Job, Pool},
+    signer::{Finished, Job, Pool},
     store::{Assignment, Claim, Durable, Voided},
 };
 use std::{
@@ -49,7 +49,6 @@ struct State {
     /// Series of device-numbered devices whose next number is to be asked for.
     ask_next: HashSet<(DeviceNo, Kind)>,
     ask_due: Duration,
-    quiescence: HashMap<DeviceNo, Duration>,
     ended: bool,
 }
 
@@ -99,12 +98,10 @@ impl Finisher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches a device-numbered device: its next number is asked for until it is known, and `quiescence`
-    /// is how long it may still be at work after a request.
-    pub fn watch_device(&self, device: DeviceNo, kinds: &[Kind], quiescence: Duration) {
+    /// Watches a device-numbered device: its next number is asked for until it is known.
+    pub fn watch_device(&self, device: DeviceNo, kinds: impl IntoIterator<Item = Kind>) {
         let mut state = self.state();
-        state.quiescence.insert(device, quiescence);
-        state.ask_next.extend(kinds.iter().map(|kind| (device, *kind)));
+        state.ask_next.extend(kinds.into_iter().map(|kind| (device, kind)));
         state.ask_due = Duration::ZERO;
     }
 
@@ -185,7 +182,9 @@ impl Finisher {
                 self.forget(claim.id);
                 self.completions.device_issued(claim, answer);
             }
-            Finished::NothingIssued { claim, next } => self.nothing_issued(claim, next),
+            Finished::NothingIssued { claim, next, quiescence } => {
+                self.nothing_issued(claim, next, quiescence);
+            }
             Finished::Next { device, kind, next } => {
                 self.state().ask_next.remove(&(device, kind));
                 self.completions.device_next(device, kind, next);
@@ -197,6 +196,10 @@ impl Finisher {
                 let attempt = if by_device { Attempt::Query } else { Attempt::First };
                 self.retry(claim, attempt);
             }
+            Finished::QueryFailed { claim, error } => {
+                tracing::warn!(claim = claim.id.0, %error, "the device did not say what it issued");
+                self.retry(claim, Attempt::Query);
+            }
             Finished::NextFailed { device, kind, .. } => {
                 self.state().ask_next.insert((device, kind));
             }
@@ -204,14 +207,18 @@ impl Finisher {
     }
 
     /// "Not issued" holds only after the device's quiescence time.
-    fn nothing_issued(&self, claim: Durable<Claim>, next: Option<crate::model::InvoiceNumber>) {
+    fn nothing_issued(
+        &self,
+        claim: Durable<Claim>,
+        next: Option<InvoiceNumber>,
+        quiescence: Duration,
+    ) {
         let now = self.clock.elapsed();
         let rest = {
             let mut state = self.state();
-            let quiet = state.quiescence.get(&claim.device).copied().unwrap_or(BACKOFF_MAX);
             // A claim of an earlier life may have been sent just before it ended.
             let sent = *state.sent.entry(claim.id).or_insert(now);
-            sent.saturating_add(quiet).checked_sub(now).filter(|rest| !rest.is_zero())
+            sent.saturating_add(quiescence).checked_sub(now).filter(|rest| !rest.is_zero())
         };
         match rest {
             Some(rest) => self.wait(claim, Attempt::Query, rest),

@@ -13,7 +13,6 @@ mod outcome;
 mod round;
 mod time;
 
-
 pub use actor::{Parts, StartError};
 pub use book::{Book, Change, Open, Round, Series};
 pub use operate::{NewDevice, NewSegment};
@@ -283,7 +282,7 @@ fn known(found: &Found) -> Known {
 
 /// What the finisher hands to the actor. Completions keep their claim until they are durable.
 #[derive(Debug, Clone)]
-pub(crate) struct Completions(Arc<Mailbox<Work, Completion>>);
+pub struct Completions(Arc<Mailbox<Work, Completion>>);
 
 impl Completions {
     pub(crate) fn signed(&self, claim: Durable<Claim>, signed: Signed) {

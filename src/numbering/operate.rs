@@ -3,12 +3,16 @@
 use super::book::{Round, Series, unreadable};
 use crate::{
     clock,
-    model::{BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position,
-        SegmentNo, SeriesNo, TaxpayerNo},
+    model::{
+        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
+        SeriesNo, TaxpayerNo,
+    },
     refusal::{Reason, Refusal},
     registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
-    store::{AuditEntry, DeliveryBatch, Incident, ReceiptRecord, RegistryChange, SegmentState,
-        SeriesState},
+    store::{
+        AuditEntry, DeliveryBatch, Incident, ReceiptRecord, RegistryChange, SegmentState,
+        SeriesState,
+    },
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -69,12 +73,7 @@ impl Round<'_> {
     ///
     /// # Errors
     /// `AlreadyExists`.
-    pub fn add_platform(
-        &mut self,
-        actor: &str,
-        id: &str,
-        name: &str,
-    ) -> Result<Platform, Refusal> {
+    pub fn add_platform(&mut self, actor: &str, id: &str, name: &str) -> Result<Platform, Refusal> {
         if self.registry().platform_by_id(id).is_some() {
             return Err(exists("platform", id));
         }

@@ -132,7 +132,8 @@ impl Round<'_> {
         let last = self.series(no).and_then(|series| series.state.last_issue);
         let last = last.unwrap_or(self.now);
         if last.unix() > self.now.unix().saturating_add(self.book.limits.clock_skew_max_s) {
-            let hint = format!("the clock ({}) is before the series' last invoice ({last})", self.now);
+            let hint =
+                format!("the clock ({}) is before the series' last invoice ({last})", self.now);
             return Err(Refusal::new(Reason::ClockSkew, hint));
         }
         let stamp = self.now.max(last);
@@ -162,7 +163,9 @@ impl Round<'_> {
     fn not_frozen(&self, no: SeriesNo) -> Result<(), Refusal> {
         match self.series(no).and_then(|series| series.state.frozen.as_ref()) {
             None => Ok(()),
-            Some(why) => Err(Refusal::new(Reason::SeriesFrozen, format!("the series is frozen: {why}"))),
+            Some(why) => {
+                Err(Refusal::new(Reason::SeriesFrozen, format!("the series is frozen: {why}")))
+            }
         }
     }
 
@@ -222,9 +225,10 @@ impl Round<'_> {
         (no, stamp): (SeriesNo, CstTime),
     ) -> Result<Decision, Refusal> {
         self.not_frozen(no)?;
-        let next = self.series(no).and_then(|series| series.device_next.clone()).ok_or_else(|| {
-            Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number")
-        })?;
+        let next =
+            self.series(no).and_then(|series| series.device_next.clone()).ok_or_else(|| {
+                Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number")
+            })?;
         let id = self.next_claim();
         let device_serial = DeviceSerial(clock::random_text(DEVICE_SERIAL_LEN));
         let head = ClaimHead::encode(&pb::Invoice {
@@ -386,8 +390,10 @@ impl Round<'_> {
         let number = &answer.number;
         let drawn_now = self.batch.issued.iter().filter_map(|issued| issued.drawn.as_ref());
         let held = drawn_now.map(|(drawn, ..)| drawn).any(|drawn| drawn == number)
-            || self.batch.claims.iter().any(|claim| open_of(claim).number == *number
-                && matches!(claim.assignment, Assignment::Numbered { .. }));
+            || self.batch.claims.iter().any(|claim| {
+                open_of(claim).number == *number
+                    && matches!(claim.assignment, Assignment::Numbered { .. })
+            });
         let stored = self.store.any_number(number, number.number);
         match stored {
             Ok(stored) if !stored && !held => Ok(()),
@@ -415,11 +421,8 @@ impl Round<'_> {
             return refuse("the device draws this number; it is adopted or released by asking it");
         };
         let number = number.clone();
-        let event = self.series_mut(claim.series)?.event(
-            EventKind::Voided,
-            claim.id,
-            reason.as_bytes(),
-        );
+        let event =
+            self.series_mut(claim.series)?.event(EventKind::Voided, claim.id, reason.as_bytes());
         let voided = Voided {
             claim: claim.id,
             series: claim.series,
@@ -515,18 +518,14 @@ pub(super) fn outcome_of(found: &Found) -> Option<Outcome> {
             let (claim, bytes) = (found.id(), found.invoice()?);
             Some(Outcome::Issued(IssuedInvoice { claim, bytes }))
         }
-        Fate::Voided(voided) => Some(Outcome::Voided {
-            number: voided.number.clone(),
-            reason: voided.reason.clone(),
-        }),
+        Fate::Voided(voided) => {
+            Some(Outcome::Voided { number: voided.number.clone(), reason: voided.reason.clone() })
+        }
     }
 }
 
 /// Refuses another content under a bound serial. Compared with the digest version used then.
-pub(super) fn same_content(
-    stored: ContentDigest,
-    draft: &contract::Draft,
-) -> Result<(), Refusal> {
+pub(super) fn same_content(stored: ContentDigest, draft: &contract::Draft) -> Result<(), Refusal> {
     let ours = if stored.version == draft.digest.version {
         Some(draft.digest)
     } else {
@@ -549,5 +548,8 @@ pub(super) fn closed(at: CstTime) -> Refusal {
 }
 
 fn no_numbers(device: &Device) -> Refusal {
-    Refusal::new(Reason::NoNumbers, format!("device {} has no number left for this kind", device.id))
+    Refusal::new(
+        Reason::NoNumbers,
+        format!("device {} has no number left for this kind", device.id),
+    )
 }

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn slow_drift_is_followed() {
-        let readings: Vec<(i64, u64)> = (1..100).map(|n| (1_000 + n * 80, n as u64 * 100)).collect();
+        let readings: Vec<(i64, u64)> =
+            (1..100).map(|n| (1_000 + n * 80, n as u64 * 100)).collect();
         check(&readings, &vec![true; readings.len()]);
     }
 }

@@ -220,3 +220,9 @@ impl<T> Durable<Vec<T>> {
 pub fn segment_name(series: SeriesNo, segment: SegmentNo) -> String {
     format!("segment {segment} of series {series}")
 }
+
+/// Calls a value durable that no commit has seen, for tests of what takes a `Durable`.
+#[cfg(test)]
+pub(crate) fn durable_for_tests<T>(value: T) -> Durable<T> {
+    Durable(value)
+}
