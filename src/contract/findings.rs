@@ -4,7 +4,7 @@
 use crate::refusal::{Reason, Refusal, Violation};
 use std::fmt;
 
-/// Violations reported at once. More than a caller reads, and far below what a trailer can carry.
+/// Violations reported at once: more than a caller reads.
 pub(super) const VIOLATIONS_MAX: usize = 64;
 
 /// Where a violation is; becomes text only when there is one.

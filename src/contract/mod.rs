@@ -85,4 +85,6 @@ pub struct Checked {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;
