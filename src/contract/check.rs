@@ -1,8 +1,8 @@
-//! `Draft` → `Checked`: the rules of a profile over one draft, in the order of its fields. Pure; finds
-//! everything at once; edits nothing.
+//! `Draft` → `Checked`: the rules of a profile over one draft, in the order of its fields. Pure;
+//! finds everything at once; edits nothing.
 //!
-//! Source: docs/domain.md, "Rules to enforce", rows 10 to 15 and 19 to 25. Rules that need state (limits,
-//! stock, periods) are the numbering actor's.
+//! Source: docs/domain.md, "Rules to enforce", rows 10 to 15 and 19 to 25. Rules that need state
+//! (limits, stock, periods) are the numbering actor's.
 
 use super::{
     Checked, Draft, Target,
@@ -114,7 +114,12 @@ fn color(findings: &mut Findings, value: i32) -> Option<Color> {
 /// The texts and codes of the draft that are neither party's nor a line's.
 fn header(findings: &mut Findings, wire: &pb::InvoiceDraft, kind: Option<Kind>, profile: &Profile) {
     let (lengths, required) = (&profile.lengths, &profile.required);
-    text(findings, Field::of("drawer"), &wire.drawer, limit(lengths.person, required.drawer));
+    text(
+        findings,
+        Field::of("drawer"),
+        &wire.drawer,
+        Limit { max: lengths.person, required: required.drawer },
+    );
     text(findings, Field::of("payee"), &wire.payee, Limit::optional(lengths.person));
     text(findings, Field::of("checker"), &wire.checker, Limit::optional(lengths.person));
     // Without a kind the widest limit holds, so that a missing kind draws no second complaint.
@@ -122,7 +127,7 @@ fn header(findings: &mut Findings, wire: &pb::InvoiceDraft, kind: Option<Kind>, 
     let remark = kind.map(|kind| profile.remark.of(kind)).or_else(widest).unwrap_or_default();
     text(findings, Field::of("remark"), &wire.remark, Limit::optional(remark));
     tax_method(findings, wire);
-    let version = limit(lengths.tax_code_version, required.tax_code_version);
+    let version = Limit { max: lengths.tax_code_version, required: required.tax_code_version };
     text(findings, Field::of("tax_code_version"), &wire.tax_code_version, version);
     if !wire.special_kind.is_empty() {
         digits(findings, Field::of("special_kind"), &wire.special_kind, 2);
@@ -187,8 +192,8 @@ fn device_id(findings: &mut Findings, id: &str) {
 /// How long a text may be, in GBK bytes, and whether it must be there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
-    max: usize,
-    required: bool,
+    pub(super) max: usize,
+    pub(super) required: bool,
 }
 
 impl Limit {
@@ -199,11 +204,6 @@ impl Limit {
     pub(super) const fn required(max: usize) -> Self {
         Self { max, required: true }
     }
-}
-
-/// A limit whose presence the profile decides.
-pub(super) fn limit(max: usize, required: bool) -> Limit {
-    Limit { max, required }
 }
 
 /// Checks a text: there when it must be, within its limit, encodable, without control characters.

@@ -1,5 +1,5 @@
-//! Plain decimals in integers: quantities, prices, rates. No binary floating point comes near money, and
-//! every rounding is half away from zero (四舍五入).
+//! Plain decimals in integers: quantities, prices, rates. No binary floating point comes near
+//! money, and every rounding is half away from zero (四舍五入).
 
 /// Digits that `Decimal::parse` reads. Two of them multiply, times 100, within an `i128`.
 pub(super) const DIGITS_MAX: usize = 18;

@@ -1,9 +1,11 @@
-//! The content digest: what makes two drafts "the same content". Pinned by golden vectors; a change of
-//! the encoding is a new version, because stored digests are compared with the version used then.
+//! The content digest: what makes two drafts "the same content". Pinned by golden vectors; a change
+//! of the encoding is a new version, because stored digests are compared with the version used
+//! then.
 //!
-//! Version 1 is SHA-256 over a domain string and every field of the draft in ascending field number. Each
-//! value has a tag, and what can vary in length has its length in front, so no two drafts share an
-//! encoding. Decimals go in by value, defaults of enums as the default, an absent message as an empty one.
+//! Version 1 is SHA-256 over a domain string and every field of the draft in ascending field
+//! number. Each value has a tag, and what can vary in length has its length in front, so no two
+//! drafts share an encoding. Decimals go in by value, defaults of enums as the default, an absent
+//! message as an empty one.
 
 use crate::{
     contract::{ContentDigest, decimal::Parts},
@@ -26,7 +28,8 @@ mod tag {
     pub(super) const COUNT: u8 = 4;
 }
 
-/// The digest of a draft as `version` defines it. `None` for a version that this program does not know.
+/// The digest of a draft as `version` defines it. `None` for a version that this program does not
+/// know.
 #[must_use]
 pub fn digest(version: u8, draft: &pb::InvoiceDraft) -> Option<ContentDigest> {
     match version {

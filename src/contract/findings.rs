@@ -1,5 +1,5 @@
-//! Collects the violations of one draft, in the order of its fields. Decides nothing; keeps the answer
-//! bounded, so that a hostile draft cannot make us write pages.
+//! Collects the violations of one draft, in the order of its fields. Decides nothing; keeps the
+//! answer bounded, so that a hostile draft cannot make us write pages.
 
 use crate::refusal::{Reason, Refusal, Violation};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Laws over arbitrary drafts: valid ones pass, one mutation is refused for its own reason, and nothing
-//! makes the checks panic.
+//! Laws over arbitrary drafts: valid ones pass, one mutation is refused for its own reason, and
+//! nothing makes the checks panic.
 
 use super::{
     decimal,

@@ -72,7 +72,7 @@ impl LineCheck<'_> {
         self.text("name", &line.name, Limit::required(lengths.item_name));
         self.text("specification", &line.specification, Limit::optional(lengths.specification));
         self.text("unit", &line.unit, Limit::optional(lengths.unit));
-        let preference = super::check::limit(lengths.preference_text, line.preference);
+        let preference = Limit { max: lengths.preference_text, required: line.preference };
         self.text("preference_text", &line.preference_text, preference);
         if pb::ZeroRateKind::try_from(line.zero_rate_kind).is_err() {
             let field = self.field("zero_rate_kind");

@@ -1,8 +1,8 @@
 //! 3  Contract: wire message → `Draft` → `Checked`. Pure: values in, verdict out; no I/O, no clock.
 //!
-//! `normalise` knows no profile and only what the caller sent, so that a bound serial can be looked up
-//! before any rule is met. `check` applies the rules of the device's profile and reports every violation
-//! at once. It never edits an amount.
+//! `normalise` knows no profile and only what the caller sent, so that a bound serial can be looked
+//! up before any rule is met. `check` applies the rules of the device's profile and reports every
+//! violation at once. It never edits an amount.
 
 mod check;
 mod decimal;
@@ -31,11 +31,12 @@ use crate::{
     registry::{Device, Taxpayer},
 };
 
-/// SHA-256 over the canonical encoding of what the caller sent, 32 bytes. Two drafts with one digest are
-/// the same content.
+/// SHA-256 over the canonical encoding of what the caller sent, 32 bytes. Two drafts with one
+/// digest are the same content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentDigest {
-    /// Version of the canonical encoding; stored, so that replays are compared with the one used then.
+    /// Version of the canonical encoding; stored, so that replays are compared with the one used
+    /// then.
     pub version: u8,
     /// The digest.
     pub bytes: [u8; 32],

@@ -1,5 +1,5 @@
-//! Wire message → `Draft`, without any profile: only what it takes to look a serial up. A bound serial is
-//! answered before any rule is met, so nothing else may be refused here.
+//! Wire message → `Draft`, without any profile: only what it takes to look a serial up. A bound
+//! serial is answered before any rule is met, so nothing else may be refused here.
 
 use super::{
     Draft, digest,
@@ -14,8 +14,8 @@ use crate::{
 /// Makes a draft that can be looked up.
 ///
 /// # Errors
-/// `FIELD_MISSING` or `FIELD_INVALID` when the draft, its serial or its seller's id is missing or the
-/// serial is not 1 to 20 visible ASCII characters; everything at once.
+/// `FIELD_MISSING` or `FIELD_INVALID` when the draft, its serial or its seller's id is missing or
+/// the serial is not 1 to 20 visible ASCII characters; everything at once.
 pub fn normalise(draft: Option<pb::InvoiceDraft>) -> Result<Draft, Refusal> {
     let mut findings = Findings::default();
     let serial = match &draft {

@@ -1,7 +1,7 @@
 //! Seller and buyer: presence, texts and taxpayer ids (纳税人识别号). Source: docs/domain.md 1.4 and 3.1.
 
 use super::{
-    check::{Limit, limit, text},
+    check::{Limit, text},
     findings::{Field, Findings},
     profile::{Profile, Severity},
 };
@@ -27,7 +27,8 @@ pub(super) fn seller(
     if !party.name.is_empty() && party.name != taxpayer.name {
         mismatch(findings, NAME, ("name", "名称"));
     }
-    let address = limit(lengths.address_phone, profile.required.seller_address_phone);
+    let address =
+        Limit { max: lengths.address_phone, required: profile.required.seller_address_phone };
     text(findings, Field::of("seller.address_phone"), &party.address_phone, address);
     let bank = Limit::optional(lengths.bank_account);
     text(findings, Field::of("seller.bank_account"), &party.bank_account, bank);
@@ -51,9 +52,9 @@ pub(super) fn buyer(
         findings.missing(ID);
     }
     text(findings, Field::of("buyer.name"), &party.name, Limit::required(lengths.party_name));
-    let address = limit(lengths.address_phone, details);
+    let address = Limit { max: lengths.address_phone, required: details };
     text(findings, Field::of("buyer.address_phone"), &party.address_phone, address);
-    let bank = limit(lengths.bank_account, details);
+    let bank = Limit { max: lengths.bank_account, required: details };
     text(findings, Field::of("buyer.bank_account"), &party.bank_account, bank);
 }
 
@@ -146,7 +147,8 @@ fn identity_card_check(id: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// The codes are made up: region 000000 does not exist. Checks were computed apart from this code.
+    /// The codes are made up: region 000000 does not exist. Checks were computed apart from this
+    /// code.
     #[test]
     fn the_check_character_of_a_credit_code_is_the_standard_s() {
         for (id, expect) in [

@@ -1,5 +1,6 @@
-//! Profiles: every reconstructed constant as versioned data (`deploy/profiles`), so that a rule of a
-//! vendor is a line of text and never a branch in the code. Two are embedded; `baiwang` is the default.
+//! Profiles: every reconstructed constant as versioned data (`deploy/profiles`), so that a rule of
+//! a vendor is a line of text and never a branch in the code. Two are embedded; `baiwang` is the
+//! default.
 
 use crate::{contract::decimal::DIGITS_MAX, model::Kind};
 use serde::Deserialize;
@@ -192,7 +193,8 @@ impl Profile {
     /// Reads a profile.
     ///
     /// # Errors
-    /// `Syntax` with line and column for unknown, missing or ill-typed keys, `Range` for impossible values.
+    /// `Syntax` with line and column for unknown, missing or ill-typed keys, `Range` for impossible
+    /// values.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
         let profile: Self = toml::from_str(text).map_err(ProfileError::Syntax)?;
         profile.check_ranges()?;

@@ -1,5 +1,5 @@
-//! A small invoice that meets every rule of both embedded profiles, for `demo`, the bench and tests. The
-//! parties are made up; their ids fail the check character on purpose.
+//! A small invoice that meets every rule of both embedded profiles, for `demo`, the bench and
+//! tests. The parties are made up; their ids fail the check character on purpose.
 
 use super::decimal::tax_fen;
 use crate::pb::v1 as pb;

@@ -1,5 +1,5 @@
-//! Text as the device sees it: GBK bytes. GBK here means the one- and two-byte forms of code page 936
-//! without 0x80 (the euro sign), which is what every known device takes.
+//! Text as the device sees it: GBK bytes. GBK here means the one- and two-byte forms of code page
+//! 936 without 0x80 (the euro sign), which is what every known device takes.
 
 use encoding_rs::GBK;
 use std::sync::LazyLock;
@@ -117,7 +117,8 @@ mod tests {
         }
     }
 
-    /// The count and the hash were made with Python's `gbk` codec, which is code page 936 without 0x80.
+    /// The count and the hash were made with Python's `gbk` codec, which is code page 936 without
+    /// 0x80.
     #[test]
     fn the_table_is_code_page_936() {
         let all: String = ('\u{80}'..='\u{ffff}').filter(|c| TABLE.contains(*c)).collect();

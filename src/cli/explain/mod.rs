@@ -1,5 +1,5 @@
-//! `explain`: what a reason means, what the caller does and what the operator does. Works offline. The
-//! same pages make docs/errors.md, so the manual cannot say anything else.
+//! `explain`: what a reason means, what the caller does and what the operator does. Works offline.
+//! The same pages make docs/errors.md, so the manual cannot say anything else.
 
 mod requests;
 mod states;
@@ -236,9 +236,10 @@ const CATALOGUE_HEAD: &str = "# Error catalogue (错误目录)
 
 Generated from `src/cli/explain`; a test compares. `skproxy explain REASON` prints a page.
 
-A refusal is an error status whose details hold a `google.rpc.ErrorInfo` (domain `skproxy`, reason = one
-of the names below) and, where fields are at fault, a `google.rpc.BadRequest` with every violation at once.
-A refusal spends nothing and binds no serial. A time-out is no refusal: ask `ResolveInvoice`.
+A refusal is an error status whose details hold a `google.rpc.ErrorInfo` (domain `skproxy`, reason =
+one of the names below) and, where fields are at fault, a `google.rpc.BadRequest` with every
+violation at once. A refusal spends nothing and binds no serial. A time-out is no refusal: ask
+`ResolveInvoice`.
 拒绝不占号、不绑定流水号；超时不是拒绝，应以 `ResolveInvoice` 查询。
 ";
 

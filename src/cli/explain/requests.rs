@@ -1,5 +1,5 @@
-//! The pages of what is wrong with a caller or a request. Data only; a test keeps the catalogue complete.
-//! Legacy codes are those of the public contracts (docs/domain.md, "Rules to enforce").
+//! The pages of what is wrong with a caller or a request. Data only; a test keeps the catalogue
+//! complete. Legacy codes are those of the public contracts (docs/domain.md, "Rules to enforce").
 
 use super::{NOTHING, Page, Resend, Text};
 use crate::refusal::Reason;
@@ -19,8 +19,9 @@ pub(super) const PAGES: &[Page] = &[
             "确认连接所用证书，请运营方绑定其公钥。",
         ),
         operator: Text::new(
-            "Compare the key hash in the log with `platform show`; bind it if the platform is accredited.",
-            "将日志中的公钥摘要与 `platform show` 对照；平台已接入则绑定。",
+            "Compare the key hash in the log with the platform's certificates; bind it if the \
+             platform is accredited.",
+            "将日志中的公钥摘要与平台证书对照；平台已接入则绑定。",
         ),
     },
     Page {
@@ -64,8 +65,8 @@ pub(super) const PAGES: &[Page] = &[
             "先了结未决请求，再向运营方询问原因。",
         ),
         operator: Text::new(
-            "`platform enable` once the cause is settled.",
-            "原因解决后执行 `platform enable`。",
+            "Enable the platform once the cause is settled.",
+            "原因解决后启用平台。",
         ),
     },
     Page {
@@ -73,7 +74,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "9002",
         resend: Resend::AfterFix,
         cause: Text::new(
-            "The operation is not granted to the platform, or this version does not offer it, such as red-letter invoices.",
+            "The operation is not granted to the platform, or this version does not offer it, \
+             such as red-letter invoices.",
             "该操作未授权给平台，或本版本尚不提供（如红字发票）。",
         ),
         caller: Text::new(
@@ -95,8 +97,8 @@ pub(super) const PAGES: &[Page] = &[
             "核对销售方识别号，办理绑定。",
         ),
         operator: Text::new(
-            "`binding add` when the taxpayer authorised the platform.",
-            "纳税人已授权平台的，执行 `binding add`。",
+            "Bind them when the taxpayer authorised the platform (`binding add`).",
+            "纳税人已授权平台的，执行 `binding add` 绑定。",
         ),
     },
     Page {
@@ -140,7 +142,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "4100/91xx",
         resend: Resend::AfterFix,
         cause: Text::new(
-            "A field has a value that no rule admits: shape, range, unknown value, control character.",
+            "A field has a value that no rule admits: shape, range, unknown value, control \
+             character.",
             "字段取值不合规：格式、范围、未定义取值或控制字符。",
         ),
         caller: Text::new("Correct every field that the violations name.", "更正所列字段。"),
@@ -151,7 +154,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "4100/-10321",
         resend: Resend::AfterFix,
         cause: Text::new(
-            "A text is longer than the device takes. Lengths are GBK bytes: a Chinese character counts as two.",
+            "A text is longer than the device takes. Lengths are GBK bytes: a Chinese character \
+             counts as two.",
             "文本超过设备上限。按 GBK 字节计，一个汉字两字节。",
         ),
         caller: Text::new(
@@ -168,7 +172,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "-10321",
         resend: Resend::AfterFix,
         cause: Text::new(
-            "A text holds a character that GBK (code page 936 without the euro sign) does not have.",
+            "A text holds a character that GBK (code page 936 without the euro sign) does not \
+             have.",
             "文本含 GBK（代码页 936，不含欧元符号）以外的字符。",
         ),
         caller: Text::new("Replace the character that the violation names.", "替换所指字符。"),
@@ -183,7 +188,8 @@ pub(super) const PAGES: &[Page] = &[
             "纳税人识别号长度或字符不合规。",
         ),
         caller: Text::new(
-            "Correct the id: upper-case letters and digits; sellers have 15, 17, 18 or 20 characters, buyers 15 to 20 or none.",
+            "Correct the id: upper-case letters and digits; sellers have 15, 17, 18 or 20 \
+             characters, buyers 15 to 20 or none.",
             "更正识别号：大写字母和数字；销售方 15、17、18 或 20 位，购买方 15 至 20 位或为空。",
         ),
         operator: NOTHING,
@@ -193,7 +199,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "-",
         resend: Resend::AfterFix,
         cause: Text::new(
-            "The last character of an 18-character id does not match the others; only where the profile asks for it.",
+            "The last character of an 18-character id does not match the others; only where the \
+             profile asks for it.",
             "18 位识别号末位校验码不符；仅在规则档案启用时检查。",
         ),
         caller: Text::new("Look for a typing error in the id.", "检查识别号是否录入有误。"),
@@ -259,7 +266,8 @@ pub(super) const PAGES: &[Page] = &[
             "明细金额与数量乘单价之差超过 1 分。",
         ),
         caller: Text::new(
-            "Compute the line again; the violation gives the exact difference. The proxy edits no amount.",
+            "Compute the line again; the violation gives the exact difference. The proxy edits \
+             no amount.",
             "按所示差额重算；代理不修改金额。",
         ),
         operator: NOTHING,
@@ -330,7 +338,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "9145/9212",
         resend: Resend::AfterFix,
         cause: Text::new(
-            "A discount line does not directly follow its discounted line, or differs from it in name, code or rate.",
+            "A discount line does not directly follow its discounted line, or differs from it \
+             in name, code or rate.",
             "折扣行未紧跟被折扣行，或名称、编码、税率不一致。",
         ),
         caller: Text::new(

@@ -1,5 +1,5 @@
-//! The pages of serials, states and faults. Data only; a test keeps the catalogue complete. Legacy codes
-//! are those of the public contracts (docs/domain.md, "Rules to enforce").
+//! The pages of serials, states and faults. Data only; a test keeps the catalogue complete. Legacy
+//! codes are those of the public contracts (docs/domain.md, "Rules to enforce").
 
 use super::{NOTHING, Page, Resend, Text};
 use crate::refusal::Reason;
@@ -15,7 +15,8 @@ pub(super) const PAGES: &[Page] = &[
             "该流水号已用于该纳税人的其他内容。",
         ),
         caller: Text::new(
-            "Ask ResolveInvoice what the serial stands for. Use a new serial only for an order that is truly another.",
+            "Ask ResolveInvoice what the serial stands for. Use a new serial only for an order \
+             that is truly another.",
             "以 ResolveInvoice 查明该流水号对应内容；仅对确属另一订单者使用新流水号。",
         ),
         operator: Text::new(
@@ -28,7 +29,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "8001",
         resend: Resend::NewSerial,
         cause: Text::new(
-            "ResolveInvoice closed the serial unused; nothing was and nothing will be issued under it.",
+            "ResolveInvoice closed the serial unused; nothing was and nothing will be issued \
+             under it.",
             "该流水号已被 ResolveInvoice 关闭，未开票且不再开票。",
         ),
         caller: Text::new("Send the order under a new serial.", "以新流水号重发订单。"),
@@ -39,7 +41,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "0x09e105/-10312",
         resend: Resend::SameSerial,
         cause: Text::new(
-            "The clock left the monotonic clock, the authority's time or the journal by more than the limit.",
+            "The clock left the monotonic clock, the authority's time or the journal by more \
+             than the limit.",
             "时钟与单调时钟、受理端时间或账簿的偏差超限。",
         ),
         caller: Text::new("Wait, then send the same bytes again.", "稍后原样重发。"),
@@ -57,7 +60,7 @@ pub(super) const PAGES: &[Page] = &[
             "Wait until numbers are added, then send the same bytes again.",
             "待补充号段后原样重发。",
         ),
-        operator: Text::new("`stock add` a segment.", "执行 `stock add` 补充号段。"),
+        operator: Text::new("Add a segment (`stock add`).", "执行 `stock add` 补充号段。"),
     },
     Page {
         reason: Reason::SegmentOverlap,
@@ -83,7 +86,7 @@ pub(super) const PAGES: &[Page] = &[
         ),
         caller: Text::new("Wait; resolve what is open.", "等待，并了结未决请求。"),
         operator: Text::new(
-            "Read the evidence in the log, run `verify`, thaw only when it is explained.",
+            "Read the evidence in the log, run `verify`, unfreeze only when it is explained.",
             "查看日志证据并执行 `verify`，查明后再解冻。",
         ),
     },
@@ -111,8 +114,8 @@ pub(super) const PAGES: &[Page] = &[
         ),
         caller: Text::new("Wait, then send the same bytes again.", "稍后原样重发。"),
         operator: Text::new(
-            "`device show`; bring the device back or enable it.",
-            "执行 `device show`，恢复或启用设备。",
+            "Look at the device's state; bring it back or enable it.",
+            "查看设备状态，恢复或启用设备。",
         ),
     },
     Page {
@@ -131,7 +134,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "8009",
         resend: Resend::Resolve,
         cause: Text::new(
-            "The device answered something that does not fit what was asked; the number may be spent.",
+            "The device answered something that does not fit what was asked; the number may be \
+             spent.",
             "设备应答与请求不符，号码可能已用。",
         ),
         caller: Text::new(
