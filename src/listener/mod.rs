@@ -1,1 +1,25 @@
 //! 1  Listener: connections, TLS, limits, proto ↔ domain.
+//!
+//! `serve` accepts and looks after connections, `tls` says who may connect, `grpc` turns calls into
+//! `PlatformApi` and its answers into wire messages. Nothing here knows a rule or touches the books.
+//!
+//! Invariant: a call that reached a handler is answered, through drain, certificate reload and the end of
+//! a connection's age.
+
+mod call;
+mod client;
+mod coalesce;
+mod connections;
+mod grpc;
+mod handshake;
+mod serve;
+mod session;
+mod tls;
+
+pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER};
+pub use client::{ClientIo, ClientTls, ConnectError, channel, client_config, connect};
+pub use coalesce::CoalesceIo;
+pub use connections::{ConnectionInfo, Connections};
+pub use grpc::{GrpcSettings, HealthHandle, PlatformApi, routes};
+pub use serve::{Limits, Listener};
+pub use tls::{TlsError, TlsFiles, TlsState};

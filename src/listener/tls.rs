@@ -1,0 +1,223 @@
+//! Who may connect: TLS 1.3, a certificate of ours, and a client certificate under one of the configured
+//! CAs. Whose key it is decides `identity`, at every call, so that a stranger can read why he is refused.
+//!
+//! Invariants: no session store and no tickets, since a resumed session skips the client's certificate; a
+//! reload that fails leaves the configuration in force.
+
+use crate::metrics::metrics;
+use arc_swap::ArcSwap;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
+    version::TLS13,
+};
+use std::{
+    fs,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+/// The only protocol spoken.
+const ALPN_H2: &[u8] = b"h2";
+
+/// How often the files are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+
+/// Why certificates or keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file could not be read, or is not PEM.
+    #[error("read {path}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: pem::Error,
+    },
+    /// A file holds no certificate.
+    #[error("{path} holds no certificate")]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// TLS refuses a certificate or key: one that does not parse, or a key of another certificate.
+    #[error("use the certificates and the key")]
+    Refused(#[source] rustls::Error),
+    /// The CAs make no verifier.
+    #[error("use the client CAs")]
+    Verifier(#[source] VerifierBuilderError),
+}
+
+/// Where the server's certificate and the client CAs are, all PEM.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The server's certificate, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CAs under which client certificates must be.
+    pub client_ca: PathBuf,
+}
+
+impl TlsFiles {
+    fn paths(&self) -> [&Path; 3] {
+        [&self.certificate, &self.key, &self.client_ca]
+    }
+
+    /// When each file changed last and its length; `None` for what cannot be read.
+    fn stamps(&self) -> Stamps {
+        self.paths().map(|path| {
+            let about = fs::metadata(path).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        })
+    }
+}
+
+type Stamps = [Option<(SystemTime, u64)>; 3];
+
+/// The server's TLS configuration, which can be read again while it serves. Open connections stay.
+#[derive(Debug)]
+pub struct TlsState {
+    files: TlsFiles,
+    current: ArcSwap<ServerConfig>,
+    stamps: Mutex<Stamps>,
+}
+
+impl TlsState {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used.
+    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        // The stamps come first: a file that changes in between is read again.
+        let stamps = Mutex::new(files.stamps());
+        let current = ArcSwap::from_pointee(server_config(&files)?);
+        Ok(Self { files, current, stamps })
+    }
+
+    /// The configuration for the next handshake.
+    #[must_use]
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// Reads the files again, for SIGHUP. New handshakes use what was read.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used; the configuration in force stays, and the failure is logged
+    /// and counted.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        if let Ok(mut stamps) = self.stamps.lock() {
+            *stamps = self.files.stamps();
+        }
+        match server_config(&self.files) {
+            Ok(config) => {
+                self.current.store(Arc::new(config));
+                metrics().certificate_reloads.of("done").increment(1);
+                tracing::info!("certificates reloaded");
+                Ok(())
+            }
+            Err(error) => {
+                metrics().certificate_reloads.of("failed").increment(1);
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "certificates not reloaded; the old ones stay in use");
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads the files again if one of them changed since they were read last. Says whether one did.
+    ///
+    /// # Errors
+    /// As `reload`; once for each change.
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let changed = self.stamps.lock().is_ok_and(|stamps| *stamps != self.files.stamps());
+        if changed {
+            self.reload()?;
+        }
+        Ok(changed)
+    }
+
+    /// Looks at the files every five seconds, until `stop`.
+    pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
+        let mut every = tokio::time::interval(WATCH_EVERY);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = every.tick() => {
+                    let state = Arc::clone(&self);
+                    // What went wrong is logged and counted by `reload`.
+                    drop(tokio::task::spawn_blocking(move || state.reload_if_changed()).await);
+                }
+            }
+        }
+    }
+}
+
+/// The provider of every TLS connection, handed over explicitly: a process-wide default could be another.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let roots = Arc::new(roots(&files.client_ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(TlsError::Verifier)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Refused)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(&files.certificate)?, private_key(&files.key)?)
+        .map_err(TlsError::Refused)?;
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// The client's configuration for TLS 1.3 with a client certificate.
+pub(super) fn client(
+    ca: &Path,
+    certificate: &Path,
+    key: &Path,
+) -> Result<rustls::ClientConfig, TlsError> {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Refused)?
+        .with_root_certificates(roots(ca)?)
+        .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+        .map_err(TlsError::Refused)?;
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(TlsError::Refused)?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = |source| TlsError::File { path: path.to_owned(), source };
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(file)?;
+    if found.is_empty() {
+        return Err(TlsError::Empty { path: path.to_owned() });
+    }
+    Ok(found)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|source| TlsError::File { path: path.to_owned(), source })
+}
