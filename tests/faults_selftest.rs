@@ -1,5 +1,6 @@
-//! Tests of the crash tests' own tools: what the shim records and breaks, and what the replayed disk
-//! holds. The child of each test is this binary again, running the script in an environment variable.
+//! Tests of the crash tests' own tools: what the shim records and breaks, and what the replayed
+//! disk holds. The child of each test is this binary again, running the script in an environment
+//! variable.
 
 use rusqlite::Connection;
 use std::{
@@ -75,7 +76,8 @@ impl Bench {
 }
 
 /// One step: `create F`, `write F OFFSET TEXT`, `append F TEXT`, `truncate F LEN`, `sync F`,
-/// `rename F G`, `link F G`, `unlink F`, `copy F G`, `mark TEXT`, `sql F ROWS`. Files are in `data/`.
+/// `rename F G`, `link F G`, `unlink F`, `copy F G`, `mark TEXT`, `sql F ROWS`. Files are in
+/// `data/`.
 fn step(words: &[&str]) -> io::Result<()> {
     let at = |name: &str| Path::new("data").join(name);
     let open = |name: &str| OpenOptions::new().read(true).write(true).open(at(name));

@@ -1,1 +1,3 @@
+//! Load client of skproxy.
+
 fn main() {}

@@ -1,10 +1,12 @@
-//! The disk after a power cut: what of a trace is still there when everything not synced may be gone.
+//! The disk after a power cut: what of a trace is still there when everything not synced may be
+//! gone.
 //!
-//! Data: writes and truncates of a file count once that file was synced after them. After a sync that
-//! failed, the writes before it are lost even if a later sync succeeds, as Linux has it.
-//! Names (create, rename, link, unlink) are journalled in order: a sync of a directory makes the changes
-//! in it and all before them durable, and so does a sync of a file for its own names. That is what ext4
-//! (ordered) and XFS do; POSIX promises less. A test that wants less asks for it with `Names::Strict`.
+//! Data: writes and truncates of a file count once that file was synced after them. After a sync
+//! that failed, the writes before it are lost even if a later sync succeeds, as Linux has it. Names
+//! (create, rename, link, unlink) are journalled in order: a sync of a directory makes the changes
+//! in it and all before them durable, and so does a sync of a file for its own names. That is what
+//! ext4 (ordered) and XFS do; POSIX promises less. A test that wants less asks for it with
+//! `Names::Strict`.
 
 use super::{Op, Record, Trace};
 use std::{

@@ -1,8 +1,8 @@
-//! Drives `shim.c`: builds it, sets it on a child process, reads its trace, and replays the trace as a
-//! disk would hold it when power is cut. Knows files only, nothing of invoices.
+//! Drives `shim.c`: builds it, sets it on a child process, reads its trace, and replays the trace
+//! as a disk would hold it when power is cut. Knows files only, nothing of invoices.
 //!
-//! Used with `#[path = "faults/mod.rs"]` by the test binaries that need it. The model of the disk is in
-//! `disk.rs`; `Disk::after` is the power cut.
+//! Used with `#[path = "faults/mod.rs"]` by the test binaries that need it. The model of the disk
+//! is in `disk.rs`; `Disk::after` is the power cut.
 
 pub mod disk;
 
@@ -204,8 +204,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Reads what the shim wrote. A process that was killed leaves whole records only, since each is
-    /// one system call.
+    /// Reads what the shim wrote. A process that was killed leaves whole records only, since each
+    /// is one system call.
     ///
     /// # Errors
     /// When the file cannot be read or is no trace.
