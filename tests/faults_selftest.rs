@@ -76,8 +76,8 @@ impl Bench {
 }
 
 /// One step: `create F`, `write F OFFSET TEXT`, `append F TEXT`, `truncate F LEN`, `sync F`,
-/// `rename F G`, `link F G`, `unlink F`, `copy F G`, `mark TEXT`, `sql F ROWS`. Files are in
-/// `data/`.
+/// `rename F G`, `link F G`, `unlink F`, `copy F G`, `persist F TEXT`, `mark TEXT`, `sql F ROWS`.
+/// Files are in `data/`.
 fn step(words: &[&str]) -> io::Result<()> {
     let at = |name: &str| Path::new("data").join(name);
     let open = |name: &str| OpenOptions::new().read(true).write(true).open(at(name));
@@ -95,11 +95,21 @@ fn step(words: &[&str]) -> io::Result<()> {
         ["rename", from, to] => fs::rename(at(from), at(to)),
         ["link", from, to] => fs::hard_link(at(from), at(to)),
         ["unlink", name] => fs::remove_file(at(name)),
+        ["persist", name, text] => persist(&at(name), text),
         ["copy", from, to] => fs::copy(at(from), at(to)).map(drop),
         ["mark", text] => mark(text),
         ["sql", name, rows] => sql(&at(name), rows.parse().map_err(io::Error::other)?),
         _ => Err(io::Error::other(format!("no such step: {words:?}"))),
     }
+}
+
+/// Writes, syncs and renames through tempfile, which makes its system calls through rustix.
+fn persist(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::with_prefix_in("new-", "data")?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open("data")?.sync_all()
 }
 
 fn mark(text: &str) -> io::Result<()> {
@@ -193,6 +203,11 @@ fn files_elsewhere_are_not_traced() {
 #[test]
 fn a_copied_file_is_traced_like_a_written_one() {
     survives("create a; append a text; copy a b; sync b", &[("a", ""), ("b", "text")]);
+}
+
+#[test]
+fn a_rename_through_rustix_is_seen() {
+    survives("persist a 1; persist a 2", &[("a", "2")]);
 }
 
 #[test]
