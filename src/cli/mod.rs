@@ -1,3 +1,4 @@
 //! The commands.
 
 pub mod explain;
+pub mod certs;
