@@ -1,1 +1,5 @@
 //! 7  Delivery: outbox → acceptance → receipt.
+
+pub mod connector;
+pub mod receipt;
+pub mod upstream;

@@ -1,0 +1,529 @@
+//! The client of one acceptance route: mTLS, deadlines, and what an answer means. It decides nothing about
+//! batches and keeps no state but its connection.
+//!
+//! Invariants: no receipt leaves here unverified; this is the only file that reads received status codes.
+
+use super::{
+    connector::{ClientTls, ClientTlsError},
+    receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt},
+};
+use crate::{
+    model::{CstTime, InvoiceNumber, Kind},
+    pb::authority::v1::{
+        AcquireSegmentRequest, BatchItem, GetReceiptRequest, GetSeriesHeadRequest,
+        GetSeriesHeadResponse, Receipt, RegisterDeviceRequest, SubmitBatchRequest,
+        acceptance_service_client::AcceptanceServiceClient,
+    },
+    registry::{Device, Route},
+};
+use std::{future::Future, time::Duration};
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+/// How long a call may take, connecting included.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// A quiet connection is probed, so that a dead peer does not swallow one call after another.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A probe without an answer ends the connection.
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
+
+/// What a call to the acceptance came to when it gave no answer to be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// No answer, or "later": whether the work was done is not known. Send the same again.
+    #[error("the acceptance gave no answer: {detail}")]
+    Unreachable {
+        /// What happened.
+        detail: String,
+    },
+    /// It refuses this call for good; the same again hears the same.
+    #[error("the acceptance refuses the call ({code}): {detail}")]
+    Refused {
+        /// The gRPC code's name.
+        code: &'static str,
+        /// Its words.
+        detail: String,
+    },
+    /// The answer is not true: a receipt that does not verify, or content that cannot be. An incident; the
+    /// rows stay pending.
+    #[error("the acceptance's answer is not to be believed: {lie}")]
+    Lying {
+        /// What is wrong with it.
+        lie: Lie,
+    },
+}
+
+/// What the acceptance knows of a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesHead {
+    /// How many numbers of the series it holds.
+    pub count: u64,
+    /// The highest of them; `None` when it holds none.
+    pub highest: Option<InvoiceNumber>,
+    /// Its clock.
+    pub authority_time: CstTime,
+}
+
+/// A request for numbers; kept and sent again unchanged until it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentRequest {
+    /// Chosen once.
+    pub id: [u8; 16],
+    /// Virtual device id.
+    pub device: String,
+    /// Kind.
+    pub kind: Kind,
+    /// How many numbers, 1 to 100000.
+    pub count: u32,
+}
+
+/// Numbers that the acceptance handed out: consecutive, both ends included, as many as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcquiredSegment {
+    /// First number.
+    pub first: InvoiceNumber,
+    /// Last number, under the same code.
+    pub last: InvoiceNumber,
+}
+
+/// The client of one route. Clones share its connection, which is made when it is first needed.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: AcceptanceServiceClient<Channel>,
+    receipt_key: ReceiptKey,
+}
+
+impl Upstream {
+    /// A client of `route`; connects to nobody yet.
+    ///
+    /// # Errors
+    /// When the route's server name is no name or its receipt key no P-256 key.
+    pub fn new(route: &Route, tls: &ClientTls) -> Result<Self, ClientTlsError> {
+        let receipt_key = ReceiptKey::parse(&route.receipt_key)
+            .ok_or_else(|| ClientTlsError::ReceiptKey { province: route.province.clone() })?;
+        let connector = tls.connector(&route.address, &route.server_name)?;
+        let channel = Endpoint::from_shared(format!("http://{}", route.address))
+            .map_err(|_| ClientTlsError::Address { address: route.address.clone() })?
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_ANSWER)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector);
+        Ok(Self { client: AcceptanceServiceClient::new(channel), receipt_key })
+    }
+
+    /// Submits a batch (上传). A resend must have the same id and the same items.
+    ///
+    /// # Errors
+    /// `Unreachable` when the batch may or may not have arrived, `Refused`, `Lying`.
+    pub async fn submit(
+        &self,
+        batch: BatchId,
+        items: Vec<BatchItem>,
+    ) -> Result<VerifiedReceipt, UpstreamError> {
+        let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+        let request = SubmitBatchRequest { batch_id: batch.0.to_vec(), items };
+        let mut client = self.client.clone();
+        let answer = within_deadline(client.submit_batch(timed(request))).await?;
+        self.verify(answer.receipt, batch, &names)
+    }
+
+    /// The receipt of a batch sent before (上传结果); `None` when the batch never arrived.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn receipt(
+        &self,
+        batch: BatchId,
+        items: &[BatchItem],
+    ) -> Result<Option<VerifiedReceipt>, UpstreamError> {
+        let request = GetReceiptRequest { batch_id: batch.0.to_vec() };
+        let mut client = self.client.clone();
+        match within_deadline(client.get_receipt(timed(request))).await {
+            Ok(answer) => {
+                let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+                self.verify(answer.receipt, batch, &names).map(Some)
+            }
+            Err(UpstreamError::Refused { code: NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the acceptance knows of a series.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn series_head(&self, device: &str, kind: Kind) -> Result<SeriesHead, UpstreamError> {
+        let kind = kind.to_wire().as_str_name().to_owned();
+        let request = GetSeriesHeadRequest { device_id: device.to_owned(), kind };
+        let mut client = self.client.clone();
+        let answer = within_deadline(client.get_series_head(timed(request))).await?;
+        read_head(&answer).map_err(lying)
+    }
+
+    /// Acquires numbers (发票领用). The same request again gets the same numbers.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn acquire(&self, wanted: &SegmentRequest) -> Result<AcquiredSegment, UpstreamError> {
+        let request = AcquireSegmentRequest {
+            request_id: wanted.id.to_vec(),
+            device_id: wanted.device.clone(),
+            kind: wanted.kind.to_wire().as_str_name().to_owned(),
+            count: wanted.count,
+        };
+        let mut client = self.client.clone();
+        let answer = within_deadline(client.acquire_segment(timed(request))).await?;
+        let first = read_number(&answer.code, &answer.first).map_err(lying)?;
+        let last = read_number(&answer.code, &answer.last).map_err(lying)?;
+        let length = last.number.checked_sub(first.number).and_then(|gap| gap.checked_add(1));
+        if length != Some(wanted.count) {
+            return Err(lying(Lie::Malformed { what: "the segment has another length" }));
+        }
+        Ok(AcquiredSegment { first, last })
+    }
+
+    /// Registers a device's public key (发行); the same registration again changes nothing.
+    ///
+    /// # Errors
+    /// As `submit`; `Refused` when the id is registered with another key.
+    pub async fn register_device(
+        &self,
+        device: &Device,
+        taxpayer_id: &str,
+    ) -> Result<(), UpstreamError> {
+        let request = RegisterDeviceRequest {
+            device_id: device.id.clone(),
+            taxpayer_id: taxpayer_id.to_owned(),
+            public_key: device.public_key.clone(),
+        };
+        let mut client = self.client.clone();
+        within_deadline(client.register_device(timed(request))).await.map(drop)
+    }
+
+    fn verify(
+        &self,
+        receipt: Option<Receipt>,
+        batch: BatchId,
+        items: &[ItemName],
+    ) -> Result<VerifiedReceipt, UpstreamError> {
+        let missing = Lie::Malformed { what: "the answer has no receipt" };
+        let receipt = receipt.ok_or_else(|| lying(missing))?;
+        VerifiedReceipt::check(receipt, &self.receipt_key, batch, items).map_err(lying)
+    }
+}
+
+fn lying(lie: Lie) -> UpstreamError {
+    UpstreamError::Lying { lie }
+}
+
+fn read_head(answer: &GetSeriesHeadResponse) -> Result<SeriesHead, Lie> {
+    let authority_time =
+        CstTime::parse(&answer.authority_time).ok_or(Lie::Malformed { what: "authority_time" })?;
+    let highest = match answer.count {
+        0 => None,
+        _ => Some(read_number(&answer.code, &answer.number)?),
+    };
+    Ok(SeriesHead { count: answer.count, highest, authority_time })
+}
+
+fn read_number(code: &str, number: &str) -> Result<InvoiceNumber, Lie> {
+    let digits = code.bytes().all(|byte| byte.is_ascii_digit());
+    if !matches!(code.len(), 10 | 12) || !digits {
+        return Err(Lie::Malformed { what: "code" });
+    }
+    let number = InvoiceNumber::parse_number(number).ok_or(Lie::Malformed { what: "number" })?;
+    Ok(InvoiceNumber { code: code.to_owned(), number })
+}
+
+/// The server hears the deadline too, so that it does not work for nobody.
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}
+
+async fn within_deadline<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, UpstreamError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(from_status(&status)),
+        Err(_) => Err(UpstreamError::Unreachable { detail: "deadline of 10 s".to_owned() }),
+    }
+}
+
+const NOT_FOUND: &str = "NOT_FOUND";
+
+/// What a status means; the only function that reads received codes. A code that transport failures also
+/// produce counts as no answer: giving a batch up by mistake would be worse than asking again.
+fn from_status(status: &Status) -> UpstreamError {
+    let code = match status.code() {
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::NotFound => NOT_FOUND,
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => {
+            return UpstreamError::Unreachable { detail: describe(status) };
+        }
+    };
+    UpstreamError::Refused { code, detail: status.message().to_owned() }
+}
+
+/// The status' words and what caused it, such as a failed connection.
+fn describe(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        authority::{
+            AuthoritySim, Options, RunningAuthority, TlsFiles,
+            fixtures::{self, TAXPAYER},
+        },
+        cli::certs::{DevPki, Existing, issue_client, make_dev_pki},
+        clock::Clock,
+        delivery::receipt::Verdict,
+        model::{DeviceNo, TaxpayerNo},
+        registry::BackendKind,
+    };
+    use std::{collections::BTreeSet, net::SocketAddr, path::Path};
+    use tempfile::TempDir;
+
+    const BATCH: BatchId = BatchId([1; 16]);
+    /// A code that no segment of the simulator has.
+    const CODE: &str = "014402511111";
+
+    /// A simulator, its certificates, and a client of it.
+    struct World {
+        dir: TempDir,
+        authority: RunningAuthority,
+        upstream: Upstream,
+        device: fixtures::Device,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            make_dev_pki(dir.path(), &[], Existing::Keep).unwrap();
+            let authority = start(dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+            let upstream = client(dir.path(), &route(&authority));
+            let device = fixtures::Device::p256("d1");
+            let world = Self { dir, authority, upstream, device };
+            let device = registered(&world.device.id, &world.device.public_key);
+            world.upstream.register_device(&device, TAXPAYER).await.unwrap();
+            world
+        }
+
+        fn items(&self) -> Vec<BatchItem> {
+            vec![self.device.item(CODE, 1), self.device.item(CODE, 2)]
+        }
+
+        /// Stops the simulator and starts it again at the same address.
+        async fn restart(mut self) -> Self {
+            let address = self.authority.address;
+            self.authority.stop().await.unwrap();
+            self.authority = start(self.dir.path(), address).await;
+            self
+        }
+    }
+
+    async fn start(dir: &Path, address: SocketAddr) -> RunningAuthority {
+        let files = DevPki::at(dir);
+        let (cert, key) = (files.authority.cert, files.authority.key);
+        let tls = TlsFiles { client_ca: files.ca.cert, cert, key };
+        let (dir, region) = (dir.join("authority"), "4400".to_owned());
+        let options = Options { address, dir, tls, region, clock: Clock::system() };
+        AuthoritySim::start(options).await.unwrap()
+    }
+
+    fn route(authority: &RunningAuthority) -> Route {
+        Route {
+            province: "44".to_owned(),
+            address: authority.address.to_string(),
+            server_name: "localhost".to_owned(),
+            receipt_key: authority.receipt_key_der.clone(),
+        }
+    }
+
+    fn client(dir: &Path, route: &Route) -> Upstream {
+        let files = DevPki::at(dir);
+        let (cert, key) = (files.proxy_client.cert, files.proxy_client.key);
+        Upstream::new(route, &ClientTls::load(&files.ca.cert, &cert, &key).unwrap()).unwrap()
+    }
+
+    fn registered(id: &str, public_key: &[u8]) -> Device {
+        Device {
+            no: DeviceNo(1),
+            id: id.to_owned(),
+            taxpayer: TaxpayerNo(1),
+            machine_number: "661000000001".to_owned(),
+            backend: BackendKind::SoftwareP256,
+            kinds: BTreeSet::new(),
+            profile: "baiwang".to_owned(),
+            enabled: true,
+            test: true,
+            public_key: public_key.to_vec(),
+        }
+    }
+
+    fn wanted(id: u8, count: u32) -> SegmentRequest {
+        SegmentRequest { id: [id; 16], device: "d1".to_owned(), kind: Kind::ENormal, count }
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_up_and_its_receipt_comes_back_verified() {
+        let world = World::new().await;
+        let receipt = world.upstream.submit(BATCH, world.items()).await.unwrap();
+        assert_eq!(receipt.verdicts(), [Verdict::Accepted, Verdict::Accepted]);
+        assert_eq!(receipt.batch(), BATCH);
+        let head = world.upstream.series_head("d1", Kind::ENormal).await.unwrap();
+        assert_eq!((head.count, head.highest.unwrap().number), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_fetched_or_sent_again_and_is_the_same_receipt() {
+        let world = World::new().await;
+        let upstream = &world.upstream;
+        assert_eq!(upstream.receipt(BATCH, &world.items()).await, Ok(None));
+        world.authority.faults.lose_answers(1);
+        let items = world.items();
+        let lost = upstream.submit(BATCH, items.clone()).await.unwrap_err();
+        assert!(matches!(lost, UpstreamError::Unreachable { .. }), "{lost}");
+        let fetched = upstream.receipt(BATCH, &items).await.unwrap().unwrap();
+        let resent = upstream.submit(BATCH, items.clone()).await.unwrap();
+        assert_eq!(fetched, resent);
+        let other = upstream.submit(BATCH, items[..1].to_vec()).await.unwrap_err();
+        assert!(matches!(other, UpstreamError::Refused { code: "ALREADY_EXISTS", .. }), "{other}");
+    }
+
+    #[tokio::test]
+    async fn a_restart_forgets_nothing_and_the_client_finds_its_way_back() {
+        let world = World::new().await;
+        let items = world.items();
+        let before = world.upstream.submit(BATCH, items.clone()).await.unwrap();
+        let segment = world.upstream.acquire(&wanted(1, 10)).await.unwrap();
+        let key = world.authority.receipt_key_der.clone();
+        let world = world.restart().await;
+        assert_eq!(world.authority.receipt_key_der, key);
+        // The old connection may be found dead by the first call; that is "no answer", never a refusal.
+        let after = loop {
+            match world.upstream.submit(BATCH, items.clone()).await {
+                Err(UpstreamError::Unreachable { .. }) => {}
+                other => break other.unwrap(),
+            }
+        };
+        assert_eq!(after, before);
+        assert_eq!(world.upstream.acquire(&wanted(1, 10)).await.unwrap(), segment);
+        let next = world.upstream.acquire(&wanted(2, 10)).await.unwrap();
+        assert_eq!(next.first, segment.last.next().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_receipt_signed_wrongly_or_by_another_key_is_an_incident() {
+        let world = World::new().await;
+        let items = world.items();
+        let lie = UpstreamError::Lying { lie: Lie::Signature };
+        world.authority.faults.sign_wrongly(1);
+        assert_eq!(world.upstream.submit(BATCH, items.clone()).await.unwrap_err(), lie);
+        let stranger = fixtures::Device::p256("stranger").public_key;
+        let route = Route { receipt_key: stranger, ..route(&world.authority) };
+        let distrusting = client(world.dir.path(), &route);
+        assert_eq!(distrusting.submit(BATCH, items.clone()).await.unwrap_err(), lie);
+        // The stored receipt was right all along.
+        assert!(world.upstream.receipt(BATCH, &items).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_receipt_of_other_items_is_an_incident() {
+        let world = World::new().await;
+        let mut items = world.items();
+        world.upstream.submit(BATCH, items.clone()).await.unwrap();
+        items.swap(0, 1);
+        let error = world.upstream.receipt(BATCH, &items).await.unwrap_err();
+        assert_eq!(error, UpstreamError::Lying { lie: Lie::OtherItem { index: 0 } });
+    }
+
+    #[tokio::test]
+    async fn a_device_keeps_the_key_that_it_was_registered_with() {
+        let world = World::new().await;
+        let same = registered("d1", &world.device.public_key);
+        assert_eq!(world.upstream.register_device(&same, TAXPAYER).await, Ok(()));
+        let other = registered("d1", &fixtures::Device::sm2("d1").public_key);
+        let error = world.upstream.register_device(&other, TAXPAYER).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Refused { code: "ALREADY_EXISTS", .. }), "{error}");
+        let none = registered("d2", b"no key");
+        let error = world.upstream.register_device(&none, TAXPAYER).await.unwrap_err();
+        let invalid = matches!(error, UpstreamError::Refused { code: "INVALID_ARGUMENT", .. });
+        assert!(invalid, "{error}");
+    }
+
+    #[tokio::test]
+    async fn strangers_and_impostors_are_not_talked_to() {
+        let world = World::new().await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        make_dev_pki(elsewhere.path(), &[], Existing::Keep).unwrap();
+        let platform = issue_client(world.dir.path(), "shop", Existing::Keep).unwrap();
+        let ours = DevPki::at(world.dir.path());
+        let theirs = DevPki::at(elsewhere.path());
+        let route = route(&world.authority);
+        for (what, ca, client, server_name, expect) in [
+            ("another CA's client", &ours.ca, &theirs.proxy_client, "localhost", false),
+            ("another CA's server", &theirs.ca, &ours.proxy_client, "localhost", false),
+            ("a server certificate as client", &ours.ca, &ours.server, "localhost", false),
+            ("another server name", &ours.ca, &ours.proxy_client, "other.test", false),
+            ("a good client", &ours.ca, &platform, "127.0.0.1", true),
+        ] {
+            let tls = ClientTls::load(&ca.cert, &client.cert, &client.key).unwrap();
+            let route = Route { server_name: server_name.to_owned(), ..route.clone() };
+            let upstream = Upstream::new(&route, &tls).unwrap();
+            match upstream.series_head("d1", Kind::ENormal).await {
+                Ok(head) => assert!(expect && head.highest.is_none(), "{what}"),
+                Err(error) => {
+                    let unreachable = matches!(error, UpstreamError::Unreachable { .. });
+                    assert!(!expect && unreachable, "{what}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_code_that_no_failing_transport_makes_is_a_refusal() {
+        for (code, refused) in [
+            (Code::InvalidArgument, true),
+            (Code::AlreadyExists, true),
+            (Code::FailedPrecondition, true),
+            (Code::PermissionDenied, true),
+            (Code::Unavailable, false),
+            (Code::Unknown, false),
+            (Code::Internal, false),
+            (Code::Cancelled, false),
+            (Code::DeadlineExceeded, false),
+            (Code::ResourceExhausted, false),
+        ] {
+            let error = from_status(&Status::new(code, "why"));
+            assert_eq!(matches!(error, UpstreamError::Refused { .. }), refused, "{code:?}");
+        }
+    }
+}
