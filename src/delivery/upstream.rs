@@ -466,6 +466,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_batch_has_1_to_1000_items() {
+        let world = World::new().await;
+        for len in [0, 1001] {
+            let items = vec![BatchItem::default(); len];
+            let error = world.upstream.submit(BATCH, items).await.unwrap_err();
+            let invalid = matches!(error, UpstreamError::Refused { code: "INVALID_ARGUMENT", .. });
+            assert!(invalid, "{len}: {error}");
+        }
+        let full = vec![BatchItem::default(); 1000];
+        let receipt = world.upstream.submit(BATCH, full).await.unwrap();
+        assert_eq!(receipt.verdicts().len(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_refused_or_slow_call_leaves_nothing_behind_that_a_resend_would_double() {
+        let world = World::new().await;
+        world.authority.faults.refuse(1);
+        let error = world.upstream.submit(BATCH, world.items()).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error}");
+        assert_eq!(world.upstream.receipt(BATCH, &world.items()).await, Ok(None));
+        world.authority.faults.delay(Duration::from_millis(1));
+        world.upstream.submit(BATCH, world.items()).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_device_keeps_the_key_that_it_was_registered_with() {
         let world = World::new().await;
         let same = registered("d1", &world.device.public_key);
