@@ -1,8 +1,8 @@
-//! The acceptance side's books: one SQLite file, every change synced before it is answered, so that a
-//! restart forgets nothing. One call is one transaction.
+//! The acceptance side's books: one SQLite file, every change synced before it is answered, so that
+//! a restart forgets nothing. One call is one transaction.
 //!
-//! Invariants: a (code, number) has at most one content, issued or voided, for ever; a batch id has one
-//! receipt; segments never overlap each other or a number that is known.
+//! Invariants: a (code, number) has at most one content, issued or voided, for ever; a batch id has
+//! one receipt; segments never overlap each other or a number that is known.
 
 use super::{
     receipt::ReceiptKey,
@@ -41,8 +41,8 @@ const SCHEMA: &str = "
         id BLOB PRIMARY KEY, digest BLOB NOT NULL, statement BLOB NOT NULL, signature BLOB NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE segments (
-        request BLOB PRIMARY KEY, device TEXT NOT NULL, kind INTEGER NOT NULL, count INTEGER NOT NULL,
-        code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL
+        request BLOB PRIMARY KEY, device TEXT NOT NULL, kind INTEGER NOT NULL,
+        count INTEGER NOT NULL, code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX segments_code ON segments (code, last);
 ";
@@ -74,6 +74,8 @@ pub(super) enum BooksError {
     Sqlite(#[source] rusqlite::Error),
 }
 
+// One cause for every statement, the books' file: naming each statement would tell an operator no
+// more.
 impl From<rusqlite::Error> for BooksError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
@@ -99,7 +101,8 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Opens or makes the books in `dir`. `region` is the four-digit region of the codes handed out.
+    /// Opens or makes the books in `dir`. `region` is the four-digit region of the codes handed
+    /// out.
     ///
     /// # Errors
     /// `OtherReceiptKey` and `Schema` when the directory contradicts itself; SQLite's own.
@@ -172,8 +175,8 @@ impl Books {
         Ok(segment)
     }
 
-    /// Judges every item of a batch, in order, and signs the verdicts; a batch that is known with the
-    /// same bytes gets the same receipt.
+    /// Judges every item of a batch, in order, and signs the verdicts; a batch that is known with
+    /// the same bytes gets the same receipt.
     ///
     /// # Errors
     /// `Conflict` when the batch id is known with other bytes.

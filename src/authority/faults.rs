@@ -1,5 +1,5 @@
-//! Faults that tests and drills switch on. Each counts down call by call and is off at zero, so that
-//! a test can say "the next answer is lost" and then watch the recovery.
+//! Faults that tests and drills switch on. Each counts down call by call and is off at zero, so
+//! that a test can say "the next answer is lost" and then watch the recovery.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -26,7 +26,8 @@ impl Faults {
         self.lost_answers.store(calls, Ordering::SeqCst);
     }
 
-    /// The next `calls` receipts go out with a signature that does not verify. What is stored is right.
+    /// The next `calls` receipts go out with a signature that does not verify. What is stored is
+    /// right.
     pub fn sign_wrongly(&self, calls: u32) {
         self.wrong_signatures.store(calls, Ordering::SeqCst);
     }

@@ -1,4 +1,5 @@
-//! Devices and invoices for the tests of the acceptance side and of delivery. Keys are made on the spot.
+//! Devices and invoices for the tests of the acceptance side and of delivery. Keys are made on the
+//! spot.
 
 use crate::{
     convert::sha256,

@@ -1,8 +1,8 @@
-//! The acceptance simulator (受理端模拟器): a server of its own for `skproxy.authority.v1`, for demos, tests
-//! and drills. It is never imported by a stage, and it imports none.
+//! The acceptance simulator (受理端模拟器): a server of its own for `skproxy.authority.v1`, for demos,
+//! tests and drills. It is never imported by a stage, and it imports none.
 //!
-//! What it accepted it remembers through restarts, and it checks every invoice on its own, so that it can
-//! stand as a witness beside the proxy's books.
+//! What it accepted it remembers through restarts, and it checks every invoice on its own, so that
+//! it can stand as a witness beside the proxy's books.
 
 mod books;
 mod faults;
@@ -15,6 +15,8 @@ mod verify;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod round_trip;
 #[cfg(test)]
 mod tests;
 
@@ -153,8 +155,8 @@ impl AuthoritySim {
         Ok(RunningAuthority { address, receipt_key_der, faults, stop, result, task })
     }
 
-    /// Runs it until `shutdown` ends, for `skproxy authority-sim`. `ready` hears the address and the
-    /// receipt key once it serves.
+    /// Runs it until `shutdown` ends, for `skproxy authority-sim`. `ready` hears the address and
+    /// the receipt key once it serves.
     ///
     /// # Errors
     /// As `start`, and when the server fails.
@@ -195,7 +197,8 @@ fn open(options: &Options, faults: Arc<Faults>) -> Result<(Acceptance, Vec<u8>),
 pub struct RunningAuthority {
     /// Where it listens.
     pub address: SocketAddr,
-    /// SubjectPublicKeyInfo of its receipt key (P-256), DER; also in `receipt-key.der` of its directory.
+    /// SubjectPublicKeyInfo of its receipt key (P-256), DER; also in `receipt-key.der` of its
+    /// directory.
     pub receipt_key_der: Vec<u8>,
     /// Its fault switches.
     pub faults: Arc<Faults>,

@@ -1,5 +1,5 @@
-//! The acceptance side's receipt key: made at the first start, kept beside the books, its public half
-//! exported for the proxies. It never changes silently: the books remember it.
+//! The acceptance side's receipt key: made at the first start, kept beside the books, its public
+//! half exported for the proxies. It never changes silently: the books remember it.
 
 use super::AuthorityError;
 use crate::secret::Secret;

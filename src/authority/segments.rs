@@ -1,6 +1,7 @@
 //! Numbers handed out: which code comes next, and whether a number lies within what was handed out.
 //!
-//! Invariant: a new segment lies above every number of its code that is known, handed out or handed in.
+//! Invariant: a new segment lies above every number of its code that is known, handed out or handed
+//! in.
 
 use super::books::BooksError;
 use crate::{
@@ -105,8 +106,8 @@ fn highest(change: &Transaction<'_>, code: &str) -> Result<u32, BooksError> {
     Ok(change.query_row(highest, [code], |row| row.get(0))?)
 }
 
-/// The invoice code. 12 digits: 0, region, year, batch, kind; special invoices on paper have 10: region,
-/// year, batch, 0. Source: docs/domain.md 3.2.
+/// The invoice code. 12 digits: 0, region, year, batch, kind; special invoices on paper have 10:
+/// region, year, batch, 0. Source: docs/domain.md 3.2.
 fn code(kind: Kind, region: &str, now: CstTime, batch: u16) -> String {
     let year = now.day().year().rem_euclid(100);
     match kind {

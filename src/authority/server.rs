@@ -1,5 +1,5 @@
-//! The acceptance simulator's own small mTLS server. It shares nothing with the proxy's listener, so that
-//! a fault in one cannot hide in the other.
+//! The acceptance simulator's own small mTLS server. It shares nothing with the proxy's listener,
+//! so that a fault in one cannot hide in the other.
 
 use super::{AuthorityError, service::Acceptance};
 use crate::{

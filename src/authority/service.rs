@@ -1,5 +1,5 @@
-//! The acceptance service itself: checks the form of a call, lets the books do the work off the runtime's
-//! threads, and applies the faults that are switched on.
+//! The acceptance service itself: checks the form of a call, lets the books do the work off the
+//! runtime's threads, and applies the faults that are switched on.
 
 use super::{
     books::{Books, BooksError, is_device_key},

@@ -13,7 +13,8 @@ pub(super) fn unavailable(why: &str) -> Status {
     Status::unavailable(why)
 }
 
-/// What the books said. Their own failures go to the log; the caller hears only that it may try again.
+/// What the books said. Their own failures go to the log; the caller hears only that it may try
+/// again.
 pub(super) fn from_books(error: &BooksError) -> Status {
     let text = error.to_string();
     match error {

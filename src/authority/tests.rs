@@ -1,4 +1,5 @@
-//! The books' rules, without a network: what is accepted, what is refused, and what a restart keeps.
+//! The books' rules, without a network: what is accepted, what is refused, and what a restart
+//! keeps.
 
 use super::{
     books::{Books, BooksError},

@@ -28,7 +28,8 @@ pub(super) enum DeviceKey {
 }
 
 impl DeviceKey {
-    /// Reads DER; empty bytes are a key that the device keeps. `None` when it is no key of either curve.
+    /// Reads DER; empty bytes are a key that the device keeps. `None` when it is no key of either
+    /// curve.
     pub(super) fn parse(spki: &[u8]) -> Option<Self> {
         if spki.is_empty() {
             return Some(Self::Withheld);
@@ -150,8 +151,8 @@ fn withheld(invoice: &pb::Invoice) -> Result<(), Flaw> {
     if invoice.signature.is_empty() { Ok(()) } else { Err(Flaw::OtherKey) }
 }
 
-/// The signed record: fields 1 to 7 of the invoice, encoded again from what was decoded, so that nothing
-/// beside them (unknown fields, a second draft) can hide under the signature.
+/// The signed record: fields 1 to 7 of the invoice, encoded again from what was decoded, so that
+/// nothing beside them (unknown fields, a second draft) can hide under the signature.
 fn record(invoice: &pb::Invoice) -> Vec<u8> {
     pb::Invoice {
         draft: invoice.draft.clone(),

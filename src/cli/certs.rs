@@ -1,7 +1,7 @@
 //! `skproxy certs`: a throw-away CA for development, demos and tests. P-256 throughout.
 //!
-//! It never replaces a file unasked, writes each file whole or not at all, and keeps keys at mode 0600.
-//! What it makes proves nothing in production.
+//! It never replaces a file unasked, writes each file whole or not at all, and keeps keys at mode
+//! 0600. What it makes proves nothing in production.
 
 use crate::clock::Clock;
 use chrono::{Datelike as _, Days, NaiveDate};
@@ -94,8 +94,8 @@ pub enum CertsError {
     },
     /// The name cannot be a file name.
     #[error(
-        "name {name:?} cannot be used; take 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with \
-         a letter or digit, and none of ca, server, authority, proxy-client"
+        "name {name:?} cannot be used; take 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', beginning \
+         with a letter or digit, and none of ca, server, authority, proxy-client"
     )]
     Name {
         /// The name.
@@ -130,8 +130,8 @@ pub enum CertsError {
     },
 }
 
-/// Makes a CA in `dir` and the certificates of a whole development set-up. `names` are host names or
-/// addresses that the servers get besides localhost.
+/// Makes a CA in `dir` and the certificates of a whole development set-up. `names` are host names
+/// or addresses that the servers get besides localhost.
 ///
 /// # Errors
 /// When a file exists (nothing is written then), a name is none, or a file cannot be written.
@@ -168,7 +168,8 @@ pub fn make_dev_pki(
     Ok(pki)
 }
 
-/// Issues a platform's client certificate from the CA in `dir`: `NAME.pem` and `NAME.key` beside it.
+/// Issues a platform's client certificate from the CA in `dir`: `NAME.pem` and `NAME.key` beside
+/// it.
 ///
 /// # Errors
 /// When there is no CA, the name cannot be a file name or is one of the CA's own, or a file exists.

@@ -1,7 +1,7 @@
 //! Process settings: the file as it is (`raw`), and what it means (`Config`).
 //!
-//! Every mistake is reported at once, with its key and what to do, before a port is bound. Platforms,
-//! taxpayers, devices and routes are no settings: they live in the store.
+//! Every mistake is reported at once, with its key and what to do, before a port is bound.
+//! Platforms, taxpayers, devices and routes are no settings: they live in the store.
 
 mod raw;
 mod reader;
@@ -187,7 +187,8 @@ const RESERVE_MIB: u64 = 256;
 const PLATFORM_ADDRESS: &str = "127.0.0.1:7443";
 /// Health and metrics are here unless told otherwise.
 const OPS_ADDRESS: &str = "127.0.0.1:7446";
-/// Longest path of a Unix socket, its final zero included. Unit: bytes. Source: unix(7), `sun_path`.
+/// Longest path of a Unix socket, its final zero included. Unit: bytes. Source: unix(7),
+/// `sun_path`.
 const SOCKET_PATH_LEN_MAX: usize = 108;
 /// A timeout lies between a millisecond and an hour. Unit: milliseconds.
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=3_600_000;
@@ -195,9 +196,8 @@ const TIMEOUT_MS: RangeInclusive<u64> = 1..=3_600_000;
 impl Config {
     /// Reads a file. Relative paths in it start at its own folder.
     ///
-    /// # Errors
-    /// Every mistake in the file and in the files that it names; an unreadable or malformed file is one
-    /// mistake, which hides the others.
+    /// # Errors Every mistake in the file and in the files that it names; an unreadable or
+    /// malformed file is one mistake, which hides the others.
     pub fn load(path: &Path) -> Result<Self, Vec<ConfigMistake>> {
         let of_file = |problem: String, hint: &str| {
             vec![ConfigMistake { key: path.display().to_string(), problem, hint: hint.to_owned() }]
@@ -270,8 +270,8 @@ impl Config {
         }
     }
 
-    /// What was understood, defaults included, as TOML lines; for `config check`. Holds no secret: keys and
-    /// passphrases are files.
+    /// What was understood, defaults included, as TOML lines; for `config check`. Holds no secret:
+    /// keys and passphrases are files.
     #[must_use]
     pub fn describe(&self) -> String {
         let path = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
@@ -322,7 +322,8 @@ impl Config {
 fn read_limits(raw: &raw::RawLimits, reader: &mut Reader) -> Limits {
     let default = Limits::default();
     let key = "limits.message_bytes_max";
-    // An invoice of 100 full lines takes about 50 KiB; HTTP/2 buffers make more than 64 MiB dangerous.
+    // An invoice of 100 full lines takes about 50 KiB; HTTP/2 buffers make more than 64 MiB
+    // dangerous.
     let message_bytes_max =
         reader.count(key, raw.message_bytes_max, 65_536..=67_108_864, default.message_bytes_max);
     let key = "limits.streams_max";

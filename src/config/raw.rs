@@ -1,5 +1,5 @@
-//! The configuration file as it is written: TOML, every key optional, unknown keys refused. It holds no
-//! defaults and judges nothing; `Config` does.
+//! The configuration file as it is written: TOML, every key optional, unknown keys refused. It
+//! holds no defaults and judges nothing; `Config` does.
 
 use serde::Deserialize;
 use std::path::PathBuf;

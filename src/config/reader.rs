@@ -1,5 +1,5 @@
-//! Reads single settings and gathers what is wrong with them. After a mistake it hands out a stand-in, so
-//! that one run finds them all; `finish` lets no stand-in through.
+//! Reads single settings and gathers what is wrong with them. After a mistake it hands out a
+//! stand-in, so that one run finds them all; `finish` lets no stand-in through.
 
 use super::{Config, ConfigMistake};
 use std::{

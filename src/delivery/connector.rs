@@ -1,5 +1,6 @@
-//! How a connection to the acceptance is made: TCP without delay, TLS 1.3 with our client certificate, the
-//! server checked against the route's CA and name. Nothing here knows calls or batches.
+//! How a connection to the acceptance is made: TCP without delay, TLS 1.3 with our client
+//! certificate, the server checked against the route's CA and name. Nothing here knows calls or
+//! batches.
 
 use hyper_util::rt::TokioIo;
 use rustls::{

@@ -1,5 +1,5 @@
-//! Receipts that were checked. `VerifiedReceipt` can only be made by checking the signature with the route's
-//! receipt key and the verdicts against the very list that was submitted.
+//! Receipts that were checked. `VerifiedReceipt` can only be made by checking the signature with
+//! the route's receipt key and the verdicts against the very list that was submitted.
 
 use crate::{
     convert::sha256,
@@ -133,7 +133,8 @@ pub struct VerifiedReceipt {
 }
 
 impl VerifiedReceipt {
-    /// Checks a receipt: signature first, then that it answers this batch with these items in this order.
+    /// Checks a receipt: signature first, then that it answers this batch with these items in this
+    /// order.
     ///
     /// # Errors
     /// The first thing that is wrong.
