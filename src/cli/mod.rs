@@ -1,4 +1,4 @@
 //! The commands.
 
-pub mod explain;
 pub mod certs;
+pub mod explain;

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn slow_drift_is_followed() {
         let readings: Vec<(i64, u64)> =
-            (1..100).map(|n| (1_000 + n * 80, n as u64 * 100)).collect();
+            (1..100_u32).map(|n| (1_000 + i64::from(n) * 80, u64::from(n) * 100)).collect();
         check(&readings, &vec![true; readings.len()]);
     }
 }
