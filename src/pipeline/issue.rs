@@ -1,0 +1,59 @@
+//! IssueInvoice (开具发票): who asks, what for, is it known, is it right, its number, its signature.
+
+use super::{Pipeline, request_key, target};
+use crate::{
+    contract,
+    identity::PeerCertificate,
+    numbering::{Assigned, Known, Outcome},
+    pb::v1 as pb,
+    refusal::{Reason, Refusal},
+};
+use std::time::Duration;
+
+impl Pipeline {
+    /// Issues one invoice. Once a claim exists, only ISSUED, IN_DOUBT or VOIDED is answered; tonic drops
+    /// this future when its caller leaves, and nothing after the claim depends on it.
+    pub(super) async fn issue_invoice(
+        &self,
+        peer: Option<&PeerCertificate>,
+        deadline: Duration,
+        draft: Option<pb::InvoiceDraft>,
+    ) -> Result<pb::Outcome, Refusal> {
+        let registry = self.numbering.registry();
+        let platform = self.platform(&registry, peer)?;
+        let draft = contract::normalise(draft)?;
+        let permit = self.admission.admit(deadline)?;
+        let seller = draft.wire.seller.as_ref().map_or("", |seller| &seller.taxpayer_id);
+        let key = request_key(&registry, &platform, (seller, draft.serial.as_str()))?;
+        // A bound serial meets no rule: a replay after a rate change must not hear REFUSED.
+        if let Some(known) = self.numbering.look_up(&key, &draft)? {
+            let outcome = self.ended(known, permit.left()).await?;
+            return self.wire(outcome);
+        }
+        if !platform.enabled {
+            return Err(Refusal::new(Reason::PlatformSuspended, "the platform is suspended"));
+        }
+        let target = target(&registry, &key, &draft.wire)?;
+        let profile = self.profiles.get(&target.device.profile).ok_or_else(|| {
+            let hint = format!("the device's profile {:?} does not exist", target.device.profile);
+            Refusal::new(Reason::DeviceUnavailable, hint)
+        })?;
+        let checked = contract::check(draft, target, profile)?;
+        let outcome = match self.numbering.assign(checked, permit.left()).await? {
+            Assigned::Done(outcome) => outcome,
+            Assigned::Wait(wait) => wait.within(permit.left()).await?,
+        };
+        self.wire(outcome)
+    }
+
+    /// What a known serial ends as, within the caller's time.
+    pub(super) async fn ended(&self, known: Known, left: Duration) -> Result<Outcome, Refusal> {
+        match known {
+            Known::Done(outcome) => Ok(outcome),
+            Known::Open(claim) => match self.numbering.wait(claim, left).await? {
+                Assigned::Done(outcome) => Ok(outcome),
+                Assigned::Wait(wait) => wait.within(left).await,
+            },
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! GetInvoice, ResolveInvoice and GetSelf: what is known, and the final word on a serial.
+
+use super::{Pipeline, not_bound, request_key};
+use crate::{
+    identity::PeerCertificate,
+    numbering::{Assigned, Known, Outcome},
+    pb::v1 as pb,
+    refusal::Refusal,
+};
+use std::time::Duration;
+
+impl Pipeline {
+    /// What is known of a serial. UNKNOWN is not final: the request may still be under way.
+    pub(super) fn get_invoice(
+        &self,
+        peer: Option<&PeerCertificate>,
+        asked: (&str, &str),
+    ) -> Result<pb::Outcome, Refusal> {
+        let registry = self.numbering.registry();
+        let platform = self.platform(&registry, peer)?;
+        let key = request_key(&registry, &platform, asked)?;
+        self.wire(match self.numbering.ask(&key)? {
+            Some(Known::Done(outcome)) => outcome,
+            Some(Known::Open(_)) => Outcome::in_doubt(),
+            None => Outcome::Unknown,
+        })
+    }
+
+    /// The final word on a serial. Asking is open to a suspended platform; closing an unused serial needs
+    /// the binding, so that nobody closes serials of a taxpayer that is not its own.
+    pub(super) async fn resolve_invoice(
+        &self,
+        peer: Option<&PeerCertificate>,
+        deadline: Duration,
+        asked: (&str, &str),
+    ) -> Result<pb::Outcome, Refusal> {
+        let registry = self.numbering.registry();
+        let platform = self.platform(&registry, peer)?;
+        let key = request_key(&registry, &platform, asked)?;
+        let permit = self.admission.admit(deadline)?;
+        if let Some(known) = self.numbering.ask(&key)? {
+            let outcome = self.ended(known, permit.left()).await?;
+            return self.wire(outcome);
+        }
+        if !registry.bindings.contains(&(key.platform, key.taxpayer)) {
+            return Err(not_bound());
+        }
+        let outcome = match self.numbering.resolve(key, permit.left()).await? {
+            Assigned::Done(outcome) => outcome,
+            Assigned::Wait(wait) => wait.within(permit.left()).await?,
+        };
+        self.wire(outcome)
+    }
+
+    /// Who the caller is and for whom it may act.
+    pub(super) fn get_self(
+        &self,
+        peer: Option<&PeerCertificate>,
+    ) -> Result<pb::GetSelfResponse, Refusal> {
+        let registry = self.numbering.registry();
+        let platform = self.platform(&registry, peer)?;
+        let bound = registry.bindings.iter().filter(|(no, _)| *no == platform.no);
+        let taxpayers = bound.filter_map(|(_, taxpayer)| registry.taxpayers.get(taxpayer));
+        let mut taxpayer_ids: Vec<_> = taxpayers.map(|taxpayer| taxpayer.id.clone()).collect();
+        taxpayer_ids.sort_unstable();
+        let (platform_id, name) = (platform.id.clone(), platform.name.clone());
+        Ok(pb::GetSelfResponse { platform_id, name, taxpayer_ids })
+    }
+}
