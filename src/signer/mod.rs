@@ -3,6 +3,18 @@
 //! Two kinds of backend: *proxy-numbered* ones sign what we numbered; *device-numbered* ones draw code,
 //! number and time themselves. A backend belongs to one virtual device and is used by one thread at a time.
 
+pub mod derive;
+#[cfg(test)]
+mod fixtures;
+mod key;
+mod keystore;
+mod software;
+
+pub use derive::CipherForm;
+pub use key::{DeviceKey, KeyError, SM2_IDENTITY};
+pub use keystore::{KeyStore, KeyStoreError, KeyStoreHeader, WrappedKey};
+pub use software::{SoftwareSigner, verify, verify_independently};
+
 use crate::{
     model::{CstTime, DeviceSerial, InvoiceNumber, Kind, Totals},
     pb::v1 as pb,
