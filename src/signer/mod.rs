@@ -8,11 +8,13 @@ pub mod derive;
 mod fixtures;
 mod key;
 mod keystore;
+mod pool;
 mod software;
 
 pub use derive::CipherForm;
 pub use key::{DeviceKey, KeyError, SM2_IDENTITY};
 pub use keystore::{KeyStore, KeyStoreError, KeyStoreHeader, WrappedKey};
+pub use pool::{Finished, Job, Pool, Results};
 pub use software::{SoftwareSigner, verify, verify_independently};
 
 use crate::{
