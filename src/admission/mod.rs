@@ -7,7 +7,7 @@ use crate::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,35 +17,26 @@ use std::{
 pub struct Admission {
     calls: Arc<AtomicUsize>,
     calls_max: usize,
-    draining: AtomicBool,
 }
 
 impl Admission {
     /// At most `calls_max` calls at once; more would wait longer than their callers do.
     #[must_use]
     pub fn new(calls_max: usize) -> Self {
-        Self { calls: Arc::default(), calls_max, draining: AtomicBool::new(false) }
+        Self { calls: Arc::default(), calls_max }
     }
 
     /// Takes a call in for `limit`.
     ///
     /// # Errors
-    /// `Overloaded` or `Draining`; both say when to try again.
+    /// `Overloaded`, which says when to try again.
     pub fn admit(&self, limit: Duration) -> Result<Permit, Refusal> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err(Refusal::new(Reason::Draining, "the proxy is going down; try another one"));
-        }
         let calls = Arc::clone(&self.calls);
         if calls.fetch_add(1, Ordering::AcqRel) >= self.calls_max {
             calls.fetch_sub(1, Ordering::AcqRel);
             return Err(Refusal::new(Reason::Overloaded, "the proxy has too many calls under way"));
         }
         Ok(Permit { calls, until: clock::monotonic() + limit })
-    }
-
-    /// Takes no new calls from now on. Calls on open connections are answered `Draining`.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
     }
 }
 
@@ -81,12 +72,5 @@ mod tests {
         assert_eq!(admission.admit(Duration::ZERO).unwrap_err().reason, Reason::Overloaded);
         drop(first);
         assert!(admission.admit(Duration::ZERO).is_ok());
-    }
-
-    #[test]
-    fn a_draining_proxy_takes_nothing() {
-        let admission = Admission::new(1);
-        admission.drain();
-        assert_eq!(admission.admit(Duration::ZERO).unwrap_err().reason, Reason::Draining);
     }
 }

@@ -3,3 +3,4 @@
 pub mod connector;
 pub mod receipt;
 pub mod upstream;
+pub mod worker;

@@ -325,6 +325,25 @@ impl Round<'_> {
         self.book.index.get(&(device, kind)).copied().or_else(made)
     }
 
+    /// The batch's time.
+    #[must_use]
+    pub fn now(&self) -> CstTime {
+        self.now
+    }
+
+    /// Every committed series with its number of open claims, ascending by number.
+    pub fn all_series(&self) -> impl Iterator<Item = (&Series, u64)> {
+        self.book.series.iter().map(|(no, series)| {
+            let open = self.book.open_by_series.get(no).map_or(0, BTreeSet::len);
+            (series, crate::convert::len_u64(open))
+        })
+    }
+
+    /// Every committed open claim, ascending.
+    pub fn open_claims(&self) -> impl Iterator<Item = (&ClaimId, &Open)> {
+        self.book.open.iter()
+    }
+
     /// An open claim as this round leaves it.
     pub(super) fn open(&self, id: ClaimId) -> Option<&Open> {
         if self.ended.contains(&id) {

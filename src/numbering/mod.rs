@@ -22,7 +22,7 @@ pub use round::{Decision, Resolved};
 use crate::{
     clock::Clock,
     contract::{Checked, Draft},
-    model::{BatchNo, ClaimId, DeviceNo, InvoiceNumber, Kind, RequestKey},
+    model::{ClaimId, DeviceNo, InvoiceNumber, Kind, RequestKey},
     refusal::{Reason, Refusal},
     registry::Registry,
     signer::{DeviceAnswer, Signed},
@@ -310,6 +310,3 @@ impl Completions {
         self.0.complete(Completion::Void { claim, reason, actor, reply });
     }
 }
-
-/// A batch waiting for its receipt, by its number; for delivery's recovery.
-pub type OpenBatches = Vec<BatchNo>;

@@ -68,8 +68,7 @@ impl Pipeline {
         let invoice = pb::Invoice::decode(issued.bytes.clone())
             .map_err(|error| unreadable(error.to_string()))?;
         let delivered = self.numbering.books().delivered(issued.claim);
-        let delivered =
-            delivered.map_err(|error| unreadable(crate::refusal::chain(&error)))?;
+        let delivered = delivered.map_err(|error| unreadable(crate::refusal::chain(&error)))?;
         let delivery = match delivered {
             Delivered::Pending => {
                 let issued_at = CstTime::parse(&invoice.issue_time).map_or(0, CstTime::unix);
@@ -139,9 +138,12 @@ fn device<'a>(
         ));
     }
     // None for the kind: any of the taxpayer's, so that the rules say what is wrong with the kind.
-    first.or_else(|| registry.devices_of(taxpayer).find(|device| device.enabled)).map(AsRef::as_ref).ok_or_else(
-        || Refusal::new(Reason::DeviceUnavailable, "the taxpayer has no virtual device in use"),
-    )
+    first
+        .or_else(|| registry.devices_of(taxpayer).find(|device| device.enabled))
+        .map(AsRef::as_ref)
+        .ok_or_else(|| {
+            Refusal::new(Reason::DeviceUnavailable, "the taxpayer has no virtual device in use")
+        })
 }
 
 #[tonic::async_trait]

@@ -40,6 +40,14 @@ impl CipherForm {
         }
     }
 
+    /// The form of a profile's length and prefix; `None` when there is none such.
+    #[must_use]
+    pub fn of(text_len: usize, prefix: &str) -> Option<Self> {
+        [Self::Baiwang, Self::UKey, Self::Aisino]
+            .into_iter()
+            .find(|form| form.text_len() == text_len && form.prefix() == prefix)
+    }
+
     fn prefix(self) -> &'static str {
         match self {
             Self::Baiwang => "03",

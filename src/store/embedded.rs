@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// File name of the books in the data directory.
@@ -305,7 +305,8 @@ impl EmbeddedStore {
     /// When it cannot be opened.
     pub fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
         let path = self.options.dir.join(BOOKS);
-        schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Checkpointer)
+        schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .map(|connection| Checkpointer(Arc::new(Mutex::new(connection))))
     }
 
     /// The commit's rows and its new head, all but COMMIT itself.
@@ -395,9 +396,10 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// Moves committed pages from the log into the books without holding the writer up.
-#[derive(Debug)]
-pub struct Checkpointer(Connection);
+/// Moves committed pages from the log into the books without holding the writer up. Clones share one
+/// connection.
+#[derive(Debug, Clone)]
+pub struct Checkpointer(Arc<Mutex<Connection>>);
 
 impl Checkpointer {
     /// One passive checkpoint.
@@ -405,7 +407,8 @@ impl Checkpointer {
     /// # Errors
     /// When it fails; the log then grows until the next one.
     pub fn run(&self) -> Result<(), StoreError> {
-        checkpoint(&self.0, "PASSIVE").or_else(|error| match error {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        checkpoint(&connection, "PASSIVE").or_else(|error| match error {
             StoreError::Slow => Ok(()), // a reader is in the way; the next run goes on
             other => Err(other),
         })

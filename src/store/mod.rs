@@ -25,7 +25,7 @@ pub use claim::{
 pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
 
 use crate::{
-    model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
+    model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey},
     registry::Registry,
 };
 
@@ -213,12 +213,6 @@ impl<T> Durable<Vec<T>> {
     fn each(self) -> Vec<Durable<T>> {
         self.0.into_iter().map(Durable).collect()
     }
-}
-
-/// Names a segment of a series, for messages.
-#[must_use]
-pub fn segment_name(series: SeriesNo, segment: SegmentNo) -> String {
-    format!("segment {segment} of series {series}")
 }
 
 /// Calls a value durable that no commit has seen, for tests of what takes a `Durable`.

@@ -66,6 +66,12 @@ impl Found {
         self.claim.series
     }
 
+    /// The device that signs, or signed.
+    #[must_use]
+    pub fn device(&self) -> crate::model::DeviceNo {
+        self.claim.device
+    }
+
     /// Digest of the content that it stands for.
     #[must_use]
     pub fn digest(&self) -> ContentDigest {

@@ -1,0 +1,450 @@
+//! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is durable.
+
+use super::{answers, status};
+use crate::{
+    contract::gbk_len,
+    daemon::Core,
+    identity::PeerCertificate,
+    model::{ClaimId, InvoiceNumber, Kind},
+    numbering::{NewDevice, NewSegment},
+    pb::{
+        admin::v1::{self as pb, admin_service_server::AdminService},
+        v1,
+    },
+    refusal::Refusal,
+    registry::Route,
+};
+use std::sync::{Arc, PoisonError};
+use tonic::{Request, Response, Status, async_trait};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The service of one connection: it knows who is on the other side.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    core: Arc<Core>,
+    actor: String,
+}
+
+impl Service {
+    pub(super) fn new(core: Arc<Core>, actor: String) -> Self {
+        Self { core, actor }
+    }
+
+    /// Lets `decide` take part in a batch; its first argument is who asks.
+    async fn change<R: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&str, &mut crate::numbering::Round<'_>) -> Result<R, Refusal>
+        + Send
+        + 'static,
+    ) -> Result<R, Status> {
+        let actor = self.actor.clone();
+        let changed = self.core.numbering.change(move |round| decide(&actor, round)).await;
+        changed.map_err(|refusal| status::refused(&refusal))
+    }
+
+    fn device(&self, id: &str) -> Result<pb::Device, Status> {
+        let registry = self.core.numbering.registry();
+        let device = registry
+            .device_by_id(id)
+            .ok_or_else(|| status::invalid("device_id", "there is no such device"))?;
+        let unusable = self.core.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(answers::device(&registry, device, unusable.get(id)))
+    }
+
+    /// Every series with its open claims, as one round sees them.
+    async fn series(&self, device_id: String) -> Result<Vec<pb::Series>, Status> {
+        self.change(move |_, round| {
+            let registry = round.registry();
+            let mut all: Vec<_> = round.all_series().collect();
+            all.sort_by_key(|(series, _)| answers::order(registry, series));
+            let all = all.into_iter().map(|(series, open)| answers::series(registry, series, open));
+            Ok(all.filter(|series| device_id.is_empty() || series.device_id == device_id).collect())
+        })
+        .await
+    }
+}
+
+fn token(field: &str, text: &str, len_max: usize) -> Result<(), Status> {
+    let fits = (1..=len_max).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    fits.then_some(()).ok_or_else(|| {
+        status::invalid(field, &format!("1 to {len_max} letters, digits or '-' are needed"))
+    })
+}
+
+fn name(field: &str, text: &str) -> Result<(), Status> {
+    let fits = gbk_len(text).is_some_and(|len| (1..=100).contains(&len))
+        && !text.chars().any(char::is_control);
+    fits.then_some(()).ok_or_else(|| {
+        status::invalid(field, "1 to 100 bytes of GBK text without control characters are needed")
+    })
+}
+
+fn digits(field: &str, text: &str, lens: &[usize]) -> Result<(), Status> {
+    let fits = lens.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    fits.then_some(())
+        .ok_or_else(|| status::invalid(field, &format!("digits are needed, {lens:?} of them")))
+}
+
+fn kind(field: &str, value: i32) -> Result<Kind, Status> {
+    Kind::from_wire(value).ok_or_else(|| status::invalid(field, "an invoice kind is needed"))
+}
+
+fn number(field: &str, text: &str) -> Result<u32, Status> {
+    InvoiceNumber::parse_number(text)
+        .ok_or_else(|| status::invalid(field, "8 digits are needed, with leading zeros"))
+}
+
+fn reason(text: &str) -> Result<(), Status> {
+    let fits = gbk_len(text).is_some_and(|len| (1..=200).contains(&len));
+    fits.then_some(()).ok_or_else(|| status::invalid("reason", "1 to 200 bytes are needed"))
+}
+
+#[async_trait]
+impl AdminService for Service {
+    async fn add_platform(
+        &self,
+        request: Request<pb::AddPlatformRequest>,
+    ) -> Answer<pb::AddPlatformResponse> {
+        let request = request.into_inner();
+        token("platform_id", &request.platform_id, 20)?;
+        name("name", &request.name)?;
+        let platform = self
+            .change(move |actor, round| {
+                round.add_platform(actor, &request.platform_id, &request.name)
+            })
+            .await?;
+        let platform = answers::platform(&self.core.numbering.registry(), &platform);
+        Ok(Response::new(pb::AddPlatformResponse { platform: Some(platform) }))
+    }
+
+    async fn list_platforms(
+        &self,
+        request: Request<pb::ListPlatformsRequest>,
+    ) -> Answer<pb::ListPlatformsResponse> {
+        let wanted = request.into_inner().platform_id;
+        let registry = self.core.numbering.registry();
+        let platforms = registry.platforms.values();
+        let mut platforms: Vec<_> = platforms
+            .filter(|platform| wanted.is_empty() || platform.id == wanted)
+            .map(|platform| answers::platform(&registry, platform))
+            .collect();
+        platforms.sort_by(|a, b| a.platform_id.cmp(&b.platform_id));
+        Ok(Response::new(pb::ListPlatformsResponse { platforms }))
+    }
+
+    async fn add_certificate(
+        &self,
+        request: Request<pb::AddCertificateRequest>,
+    ) -> Answer<pb::AddCertificateResponse> {
+        let request = request.into_inner();
+        let peer = PeerCertificate::parse(&request.certificate)
+            .map_err(|error| status::invalid("certificate", &error.to_string()))?;
+        let bound = (peer.key, peer.not_after);
+        let certificate = self
+            .change(move |actor, round| round.add_certificate(actor, &request.platform_id, bound))
+            .await?;
+        Ok(Response::new(pb::AddCertificateResponse {
+            certificate_key: certificate.key.hex(),
+            not_after: certificate.not_after.rfc3339(),
+        }))
+    }
+
+    async fn add_taxpayer(
+        &self,
+        request: Request<pb::AddTaxpayerRequest>,
+    ) -> Answer<pb::AddTaxpayerResponse> {
+        let new = request.into_inner().taxpayer.unwrap_or_default();
+        token("taxpayer.taxpayer_id", &new.taxpayer_id, 20)?;
+        if ![15, 17, 18, 20].contains(&new.taxpayer_id.len()) {
+            return Err(status::invalid(
+                "taxpayer.taxpayer_id",
+                "15, 17, 18 or 20 characters are needed",
+            ));
+        }
+        name("taxpayer.name", &new.name)?;
+        digits("taxpayer.province", &new.province, &[2])?;
+        let taxpayer = self
+            .change(move |actor, round| {
+                round.add_taxpayer(actor, (&new.taxpayer_id, &new.name, &new.province))
+            })
+            .await?;
+        let taxpayer = Some(answers::taxpayer(&taxpayer));
+        Ok(Response::new(pb::AddTaxpayerResponse { taxpayer }))
+    }
+
+    async fn list_taxpayers(
+        &self,
+        request: Request<pb::ListTaxpayersRequest>,
+    ) -> Answer<pb::ListTaxpayersResponse> {
+        let wanted = request.into_inner().taxpayer_id;
+        let registry = self.core.numbering.registry();
+        let taxpayers = registry.taxpayers.values();
+        let mut taxpayers: Vec<_> = taxpayers
+            .filter(|taxpayer| wanted.is_empty() || taxpayer.id == wanted)
+            .map(|taxpayer| answers::taxpayer(taxpayer))
+            .collect();
+        taxpayers.sort_by(|a, b| a.taxpayer_id.cmp(&b.taxpayer_id));
+        Ok(Response::new(pb::ListTaxpayersResponse { taxpayers }))
+    }
+
+    async fn add_binding(
+        &self,
+        request: Request<pb::AddBindingRequest>,
+    ) -> Answer<pb::AddBindingResponse> {
+        let binding = request.into_inner().binding.unwrap_or_default();
+        let wanted = binding.clone();
+        self.change(move |actor, round| {
+            round.add_binding(actor, &wanted.platform_id, &wanted.taxpayer_id)
+        })
+        .await?;
+        Ok(Response::new(pb::AddBindingResponse { binding: Some(binding) }))
+    }
+
+    async fn list_bindings(
+        &self,
+        request: Request<pb::ListBindingsRequest>,
+    ) -> Answer<pb::ListBindingsResponse> {
+        let wanted = request.into_inner().platform_id;
+        let registry = self.core.numbering.registry();
+        let mut bindings: Vec<_> = registry
+            .bindings
+            .iter()
+            .filter_map(|(platform, taxpayer)| {
+                Some(pb::Binding {
+                    platform_id: registry.platforms.get(platform)?.id.clone(),
+                    taxpayer_id: registry.taxpayers.get(taxpayer)?.id.clone(),
+                })
+            })
+            .filter(|binding| wanted.is_empty() || binding.platform_id == wanted)
+            .collect();
+        bindings.sort_by(|a, b| {
+            (&a.platform_id, &a.taxpayer_id).cmp(&(&b.platform_id, &b.taxpayer_id))
+        });
+        Ok(Response::new(pb::ListBindingsResponse { bindings }))
+    }
+
+    async fn add_device(
+        &self,
+        request: Request<pb::AddDeviceRequest>,
+    ) -> Answer<pb::AddDeviceResponse> {
+        let new = request.into_inner().device.unwrap_or_default();
+        token("device.device_id", &new.device_id, 32)?;
+        digits("device.machine_number", &new.machine_number, &[12])?;
+        let backend = answers::backend_of(new.backend)
+            .ok_or_else(|| status::invalid("device.backend", "a backend is needed"))?;
+        let kinds: Result<_, _> =
+            new.kinds.iter().map(|value| kind("device.kinds", *value)).collect();
+        let kinds: std::collections::BTreeSet<Kind> = kinds?;
+        if kinds.is_empty() {
+            return Err(status::invalid("device.kinds", "at least one kind is needed"));
+        }
+        if self.core.profiles.get(&new.profile).is_none() {
+            let known = self.core.profiles.names().collect::<Vec<_>>().join(", ");
+            return Err(status::invalid("device.profile", &format!("one of {known} is needed")));
+        }
+        let (key, public_key) = self
+            .core
+            .keys
+            .generate(backend, &new.device_id)
+            .map_err(|error| status::internal(&error))?;
+        let device = NewDevice {
+            id: new.device_id.clone(),
+            taxpayer_id: new.taxpayer_id,
+            machine_number: new.machine_number,
+            backend,
+            kinds,
+            profile: new.profile,
+            test: new.test,
+            public_key,
+            wrapped_key: Some(key.0),
+        };
+        let device = self.change(move |actor, round| round.add_device(actor, device)).await?;
+        self.core.load_device(&device).map_err(|error| status::internal(&error))?;
+        let device = Some(self.device(&device.id)?);
+        Ok(Response::new(pb::AddDeviceResponse { device }))
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<pb::ListDevicesRequest>,
+    ) -> Answer<pb::ListDevicesResponse> {
+        let wanted = request.into_inner().device_id;
+        let registry = self.core.numbering.registry();
+        let unusable = self.core.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        let devices = registry.devices.values();
+        let mut devices: Vec<_> = devices
+            .filter(|device| wanted.is_empty() || device.id == wanted)
+            .map(|device| answers::device(&registry, device, unusable.get(&device.id)))
+            .collect();
+        devices.sort_by(|a, b| a.device_id.cmp(&b.device_id));
+        Ok(Response::new(pb::ListDevicesResponse { devices }))
+    }
+
+    async fn set_device_enabled(
+        &self,
+        request: Request<pb::SetDeviceEnabledRequest>,
+    ) -> Answer<pb::SetDeviceEnabledResponse> {
+        let request = request.into_inner();
+        let device = self
+            .change(move |actor, round| {
+                round.enable_device(actor, &request.device_id, request.enabled)
+            })
+            .await?;
+        let device = Some(self.device(&device.id)?);
+        Ok(Response::new(pb::SetDeviceEnabledResponse { device }))
+    }
+
+    async fn add_segment(
+        &self,
+        request: Request<pb::AddSegmentRequest>,
+    ) -> Answer<pb::AddSegmentResponse> {
+        let new = request.into_inner().segment.unwrap_or_default();
+        digits("segment.code", &new.code, &[10, 12])?;
+        let first = number("segment.first", &new.first)?;
+        let last = number("segment.last", &new.last)?;
+        let wanted = NewSegment {
+            device_id: new.device_id,
+            kind: kind("segment.kind", new.kind)?,
+            first: InvoiceNumber { code: new.code, number: first },
+            last,
+        };
+        let segment = self
+            .change(move |actor, round| {
+                let segment = round.add_segment(actor, &wanted)?;
+                let series = round.series(segment.series);
+                Ok(answers::segment(round.registry(), series, &segment))
+            })
+            .await?;
+        Ok(Response::new(pb::AddSegmentResponse { segment: Some(segment) }))
+    }
+
+    async fn list_segments(
+        &self,
+        request: Request<pb::ListSegmentsRequest>,
+    ) -> Answer<pb::ListSegmentsResponse> {
+        let wanted = request.into_inner().device_id;
+        let segments = self
+            .change(move |_, round| {
+                let registry = round.registry();
+                let all = round.all_series().flat_map(|(series, _)| {
+                    let show = |segment| answers::segment(registry, Some(series), segment);
+                    series.segments.iter().map(show)
+                });
+                Ok(all.filter(|segment| wanted.is_empty() || segment.device_id == wanted).collect())
+            })
+            .await?;
+        Ok(Response::new(pb::ListSegmentsResponse { segments }))
+    }
+
+    async fn add_route(
+        &self,
+        request: Request<pb::AddRouteRequest>,
+    ) -> Answer<pb::AddRouteResponse> {
+        let new = request.into_inner().route.unwrap_or_default();
+        if new.province != "*" {
+            digits("route.province", &new.province, &[2])?;
+        }
+        let route = Route {
+            province: new.province,
+            address: new.address,
+            server_name: new.server_name,
+            receipt_key: new.receipt_key,
+        };
+        crate::delivery::worker::check_route(&route)
+            .map_err(|hint| status::invalid("route", &hint))?;
+        let route = self.change(move |actor, round| round.put_route(actor, route)).await?;
+        let route = Some(answers::route(&route));
+        Ok(Response::new(pb::AddRouteResponse { route }))
+    }
+
+    async fn list_routes(
+        &self,
+        _: Request<pb::ListRoutesRequest>,
+    ) -> Answer<pb::ListRoutesResponse> {
+        let registry = self.core.numbering.registry();
+        let routes = registry.routes.values().map(|route| answers::route(route)).collect();
+        Ok(Response::new(pb::ListRoutesResponse { routes }))
+    }
+
+    async fn list_series(
+        &self,
+        request: Request<pb::ListSeriesRequest>,
+    ) -> Answer<pb::ListSeriesResponse> {
+        let series = self.series(request.into_inner().device_id).await?;
+        Ok(Response::new(pb::ListSeriesResponse { series }))
+    }
+
+    async fn unfreeze_series(
+        &self,
+        request: Request<pb::UnfreezeSeriesRequest>,
+    ) -> Answer<pb::UnfreezeSeriesResponse> {
+        let request = request.into_inner();
+        reason(&request.reason)?;
+        let kind = kind("kind", request.kind)?;
+        let (device_id, why) = (request.device_id.clone(), request.reason);
+        self.change(move |actor, round| round.unfreeze(actor, (&device_id, kind), &why)).await?;
+        let mut series = self.series(request.device_id).await?;
+        series.retain(|series| series.kind == i32::from(kind.to_wire()));
+        Ok(Response::new(pb::UnfreezeSeriesResponse { series: series.pop() }))
+    }
+
+    async fn list_open_claims(
+        &self,
+        _: Request<pb::ListOpenClaimsRequest>,
+    ) -> Answer<pb::ListOpenClaimsResponse> {
+        let claims = self
+            .change(|_, round| {
+                let now = round.now();
+                let show = |(id, open): (&ClaimId, &crate::numbering::Open)| {
+                    let series = round.series(open.series);
+                    let state = series.map(|series| &series.state);
+                    let device = state.and_then(|s| round.registry().devices.get(&s.device));
+                    let age_s = now.unix().saturating_sub(open.claimed_at.unix()).max(0);
+                    let kind = state.map_or(v1::InvoiceKind::Unspecified, |s| s.kind.to_wire());
+                    pb::OpenClaim {
+                        claim_id: crate::convert::to_u64(id.0),
+                        device_id: device.map(|device| device.id.clone()).unwrap_or_default(),
+                        kind: kind.into(),
+                        code: open.number.code.clone(),
+                        number: open.number.number_text(),
+                        age_ms: age_s.saturating_mul(1000),
+                    }
+                };
+                Ok(round.open_claims().map(show).collect())
+            })
+            .await?;
+        Ok(Response::new(pb::ListOpenClaimsResponse { claims }))
+    }
+
+    async fn blank_void(
+        &self,
+        request: Request<pb::BlankVoidRequest>,
+    ) -> Answer<pb::BlankVoidResponse> {
+        let request = request.into_inner();
+        reason(&request.reason)?;
+        let claim = ClaimId(crate::convert::to_i64(request.claim_id));
+        let voided = self
+            .core
+            .finisher
+            .blank_void(claim, request.reason, self.actor.clone())
+            .await
+            .map_err(|refusal| status::refused(&refusal))?;
+        let number = voided.number.as_ref();
+        let voided = v1::Voided {
+            code: number.map(|number| number.code.clone()).unwrap_or_default(),
+            number: number.map(InvoiceNumber::number_text).unwrap_or_default(),
+            reason: voided.reason,
+        };
+        Ok(Response::new(pb::BlankVoidResponse { voided: Some(voided) }))
+    }
+
+    async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
+        let readiness = Core::readiness(&self.core.numbering, &self.core.unusable);
+        let (commits, open_claims, undelivered) = self.core.numbering.counts();
+        let (ready, reasons) = (readiness.ready, readiness.reasons);
+        let status = pb::GetStatusResponse { ready, reasons, commits, open_claims, undelivered };
+        Ok(Response::new(status))
+    }
+}

@@ -1,0 +1,340 @@
+//! One worker per province: freezes a batch, sends it until there is a verified receipt, stores that.
+//!
+//! Invariants: batch id and membership are durable before the first byte leaves; a resend has the same id
+//! and the same bytes, since both come from the books; nothing but a verified receipt ends a batch.
+
+use super::{
+    connector::ClientTls,
+    receipt::{BatchId, Verdict, VerifiedReceipt},
+    upstream::{Upstream, UpstreamError},
+};
+use crate::{
+    convert::len_u64,
+    model::{BatchNo, ClaimId, DeviceNo},
+    numbering::Numbering,
+    pb::authority::v1::{BatchItem, VoidedNumber},
+    refusal::Refusal,
+    registry::{Registry, Route},
+    store::{DeliveryBatch, Fate, ReceiptRecord, Rejection, StoreError},
+    tasks::Tasks,
+};
+use metrics::{Counter, Gauge, counter, gauge};
+use prost::Message as _;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// First pause after a failure; doubled each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// Longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How often provinces are looked for that have no worker yet.
+const SUPERVISE_EVERY: Duration = Duration::from_millis(500);
+
+/// How batches are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Items of one batch.
+    pub batch_max: usize,
+    /// How often the outbox is looked at.
+    pub interval: Duration,
+}
+
+/// Everything a worker needs.
+#[derive(Debug)]
+pub struct Delivery {
+    numbering: Numbering,
+    tls: ClientTls,
+    settings: Settings,
+    /// Batches of an earlier life that have no receipt yet.
+    open: Mutex<VecDeque<BatchNo>>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Why a batch stays open for now.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error("province {province} has no route; add one with `skproxy route add`")]
+    NoRoute { province: String },
+    #[error("the route's settings cannot be used")]
+    Route(#[source] super::connector::ClientTlsError),
+    #[error("read what is to be delivered")]
+    Books(#[source] StoreError),
+    #[error("hand a batch in")]
+    Upstream(#[source] UpstreamError),
+    #[error("store what the acceptance said")]
+    Store(#[source] Refusal),
+    #[error("batch {batch} holds claim {claim}, which has not ended")]
+    NotEnded { batch: BatchNo, claim: ClaimId },
+}
+
+#[derive(Debug)]
+struct Gauges {
+    batches: Counter,
+    invoices: Counter,
+    rejected: Counter,
+    failures: Counter,
+    undelivered: Gauge,
+}
+
+impl Gauges {
+    fn new() -> Self {
+        Self {
+            batches: counter!("skproxy_delivery_batches_total"),
+            invoices: counter!("skproxy_delivery_invoices_total"),
+            rejected: counter!("skproxy_delivery_rejected_total"),
+            failures: counter!("skproxy_delivery_failures_total"),
+            undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
+        }
+    }
+}
+
+impl Delivery {
+    /// Delivers what `numbering` has issued. `open` are the batches of an earlier life without a receipt.
+    #[must_use]
+    pub fn new(
+        numbering: Numbering,
+        tls: ClientTls,
+        settings: Settings,
+        open: Vec<BatchNo>,
+        stop: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        Arc::new(Self { numbering, tls, settings, open: Mutex::new(open.into()), stop })
+    }
+
+    /// Starts a worker for each province that has taxpayers, now and later.
+    pub async fn run(self: Arc<Self>, tasks: Arc<Tasks>) {
+        let mut known = BTreeSet::new();
+        loop {
+            let registry = self.numbering.registry();
+            let provinces: BTreeSet<String> =
+                registry.taxpayers.values().map(|taxpayer| taxpayer.province.clone()).collect();
+            for province in provinces {
+                if known.insert(province.clone()) {
+                    let worker = Worker::new(Arc::clone(&self), province);
+                    tasks.spawn("delivery", worker.run());
+                }
+            }
+            if self.stopped_within(SUPERVISE_EVERY).await {
+                return;
+            }
+        }
+    }
+
+    async fn stopped_within(&self, pause: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()
+    }
+
+    /// The first open batch of a province.
+    fn take_open(&self, province: &str) -> Option<DeliveryBatch> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let books = self.numbering.books();
+        for _ in 0..open.len() {
+            let no = open.pop_front()?;
+            match books.batch(no) {
+                Ok(batch) if batch.province == province => return Some(batch),
+                Ok(_) => open.push_back(no),
+                Err(error) => {
+                    let error = crate::refusal::chain(&error);
+                    tracing::error!(batch = no.0, error, "an open batch cannot be read");
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The worker of one province.
+struct Worker {
+    delivery: Arc<Delivery>,
+    province: String,
+    /// The batch that is being handed in.
+    current: Option<DeliveryBatch>,
+    /// The route as it was when the connection was made.
+    connection: Option<(Arc<Route>, Upstream)>,
+    /// Devices whose keys the acceptance knows from this connection.
+    registered: BTreeSet<DeviceNo>,
+    gauges: Gauges,
+}
+
+impl Worker {
+    fn new(delivery: Arc<Delivery>, province: String) -> Self {
+        Self {
+            delivery,
+            province,
+            current: None,
+            connection: None,
+            registered: BTreeSet::new(),
+            gauges: Gauges::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        let mut pause = BACKOFF_MIN;
+        loop {
+            let (_, _, undelivered) = self.delivery.numbering.counts();
+            self.gauges.undelivered.set(crate::convert::metric(undelivered));
+            let rest = match self.step().await {
+                Ok(true) => {
+                    pause = BACKOFF_MIN;
+                    Duration::ZERO
+                }
+                Ok(false) => self.delivery.settings.interval,
+                Err(error) => {
+                    self.gauges.failures.increment(1);
+                    let error = crate::refusal::chain(&error);
+                    tracing::warn!(province = self.province, error, "not delivered yet");
+                    let next = pause.saturating_mul(2).min(BACKOFF_MAX);
+                    std::mem::replace(&mut pause, next)
+                }
+            };
+            if self.delivery.stopped_within(rest).await {
+                return;
+            }
+        }
+    }
+
+    /// Hands one batch in. Says whether there was one.
+    async fn step(&mut self) -> Result<bool, DeliveryError> {
+        if self.current.is_none() {
+            self.current = self.next_batch().await?;
+        }
+        let Some(batch) = self.current.clone() else { return Ok(false) };
+        let items = self.items(&batch)?;
+        let upstream = self.upstream().await?;
+        let receipt =
+            upstream.submit(BatchId(batch.id), items).await.map_err(DeliveryError::Upstream)?;
+        self.store(&batch, &receipt).await?;
+        self.current = None;
+        Ok(true)
+    }
+
+    async fn next_batch(&self) -> Result<Option<DeliveryBatch>, DeliveryError> {
+        if let Some(batch) = self.delivery.take_open(&self.province) {
+            return Ok(Some(batch));
+        }
+        if self.delivery.numbering.counts().2 == 0 {
+            return Ok(None);
+        }
+        let (province, count_max) = (self.province.clone(), self.delivery.settings.batch_max);
+        self.delivery
+            .numbering
+            .complete(move |round| Ok(round.freeze_batch(&province, count_max)))
+            .await
+            .map_err(DeliveryError::Store)
+    }
+
+    /// The batch's items, from the books.
+    fn items(&self, batch: &DeliveryBatch) -> Result<Vec<BatchItem>, DeliveryError> {
+        let books = self.delivery.numbering.books();
+        let registry = self.delivery.numbering.registry();
+        let item = |claim: &ClaimId| {
+            let found = books.claim(*claim).map_err(DeliveryError::Books)?;
+            if let Some(invoice) = found.invoice() {
+                return Ok(BatchItem { invoice, voided: None });
+            }
+            let Fate::Voided(voided) = &found.fate else {
+                return Err(DeliveryError::NotEnded { batch: batch.no, claim: *claim });
+            };
+            let number = voided.number.as_ref();
+            let voided = VoidedNumber {
+                device_id: device_id(&registry, found.device()),
+                code: number.map(|number| number.code.clone()).unwrap_or_default(),
+                number: number.map(|number| number.number_text()).unwrap_or_default(),
+                reason: voided.reason.clone(),
+            };
+            Ok(BatchItem { invoice: bytes::Bytes::new(), voided: Some(voided) })
+        };
+        batch.members.iter().map(item).collect()
+    }
+
+    /// The connection of the route in force, with the province's devices made known.
+    async fn upstream(&mut self) -> Result<Upstream, DeliveryError> {
+        let registry = self.delivery.numbering.registry();
+        let route = registry
+            .route(&self.province)
+            .ok_or_else(|| DeliveryError::NoRoute { province: self.province.clone() })?;
+        let kept = self.connection.as_ref().filter(|(known, _)| known == route);
+        let upstream = match kept {
+            Some((_, upstream)) => upstream.clone(),
+            None => {
+                let upstream =
+                    Upstream::new(route, &self.delivery.tls).map_err(DeliveryError::Route)?;
+                self.registered.clear();
+                self.connection = Some((Arc::clone(route), upstream.clone()));
+                upstream
+            }
+        };
+        for device in registry.devices.values() {
+            let Some(taxpayer) = registry.taxpayers.get(&device.taxpayer) else { continue };
+            if taxpayer.province == self.province && !self.registered.contains(&device.no) {
+                upstream
+                    .register_device(device, &taxpayer.id)
+                    .await
+                    .map_err(DeliveryError::Upstream)?;
+                self.registered.insert(device.no);
+            }
+        }
+        Ok(upstream)
+    }
+
+    async fn store(
+        &self,
+        batch: &DeliveryBatch,
+        receipt: &VerifiedReceipt,
+    ) -> Result<(), DeliveryError> {
+        let verdicts = batch.members.iter().zip(receipt.verdicts());
+        let rejected: Vec<_> = verdicts
+            .filter_map(|(claim, verdict)| match verdict {
+                Verdict::Accepted => None,
+                Verdict::Rejected { message } => {
+                    Some(Rejection { claim: *claim, message: message.clone() })
+                }
+            })
+            .collect();
+        self.gauges.batches.increment(1);
+        self.gauges.invoices.increment(len_u64(batch.members.len()));
+        self.gauges.rejected.increment(len_u64(rejected.len()));
+        let record = ReceiptRecord {
+            batch: batch.no,
+            acceptance_serial: receipt.acceptance_serial().to_owned(),
+            receipt: receipt.receipt().encode_to_vec(),
+            rejected,
+            at: receipt.accepted_at(),
+        };
+        self.delivery
+            .numbering
+            .complete(move |round| {
+                round.put_receipt(record);
+                Ok(())
+            })
+            .await
+            .map_err(DeliveryError::Store)
+    }
+}
+
+fn device_id(registry: &Registry, device: DeviceNo) -> String {
+    registry.devices.get(&device).map(|device| device.id.clone()).unwrap_or_default()
+}
+
+/// Whether a route could be used: address, server name and receipt key.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_route(route: &Route) -> Result<(), String> {
+    let port = route.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none_or(|port| port == 0) {
+        return Err("address: `host:port` is needed".into());
+    }
+    if rustls::pki_types::ServerName::try_from(route.server_name.as_str()).is_err() {
+        return Err("server_name: a DNS name or an address is needed".into());
+    }
+    if super::receipt::ReceiptKey::parse(&route.receipt_key).is_none() {
+        return Err("receipt_key: a P-256 SubjectPublicKeyInfo (DER) is needed".into());
+    }
+    Ok(())
+}
