@@ -1,6 +1,7 @@
 //! The listener over real sockets: who gets in, what a call carries, what broken callers get.
 
 use crate::support::{Ca, Server, draft, echo, eventually, key_of, metric, refused, tls_of};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use skproxy::{
     listener::{Limits, REQUEST_ID_HEADER, channel, connect},
     pb::v1,
@@ -66,7 +67,8 @@ async fn a_refused_handshake_is_counted_with_its_reason() {
     eventually("not_tls is counted", || refused("not_tls") > before).await;
 
     let before = refused("no_certificate");
-    nobody(&server).await;
+    let config = raw_config(&server, &rustls::version::TLS13).with_no_client_auth();
+    assert!(raw_client(&server, Arc::new(config)).await.is_err());
     eventually("no_certificate is counted", || refused("no_certificate") > before).await;
 
     let (foreign_ca, namesake_ca) = (Ca::new("another CA"), Ca::new("our CA"));
@@ -93,6 +95,23 @@ async fn a_refused_handshake_is_counted_with_its_reason() {
     http1.flush().await.unwrap();
     eventually("a caller without HTTP/2 is counted", || refused("other") > before).await;
     assert!(server.api.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_is_resumed() {
+    let server = Server::start(Limits::default()).await;
+    let pair = server.ca.issue("again", 2090);
+    let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+    let certificates = vec![CertificateDer::from(pair.der())];
+    // rustls's client keeps whatever tickets it gets and uses them.
+    let config = raw_config(&server, &rustls::version::TLS13)
+        .with_client_auth_cert(certificates, key)
+        .unwrap();
+    let config = Arc::new(config);
+    for _ in 0..3 {
+        let stream = raw_client(&server, Arc::clone(&config)).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,26 +276,30 @@ async fn closes(mut socket: TcpStream) {
     drop(closed.expect("the server closes it"));
 }
 
-/// Connects without a client certificate.
-async fn nobody(server: &Server) {
-    use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+/// Connects with a configuration of its own and reads until the server closes or says something.
+async fn raw_client(server: &Server, config: Arc<rustls::ClientConfig>) -> Raw {
+    let socket = TcpStream::connect(server.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, socket).await?;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    // The server's settings come after any ticket.
+    stream.read_u8().await?;
+    Ok(stream)
+}
+
+type Raw = io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
+
+type Wanted = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+
+fn raw_config(server: &Server, version: &'static rustls::SupportedProtocolVersion) -> Wanted {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(server.ca.pem()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    let socket = TcpStream::connect(server.address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from("localhost").unwrap();
-    let read = async {
-        let mut stream = connector.connect(name, socket).await?;
-        stream.read_u8().await
-    };
-    let read: io::Result<u8> = read.await;
-    assert!(read.is_err());
 }
 
 /// Sends another call's message to IssueInvoice.

@@ -1,8 +1,10 @@
 //! The end of connections: drain, age, revoked keys. No call that reached a handler is lost.
 
 use crate::support::{BOUND, Echo, Server, draft, eventually, key_of, metric, tls_of};
-use skproxy::listener::{ClientTls, Limits, channel};
-use skproxy::pb::v1::invoice_service_client::InvoiceServiceClient;
+use skproxy::{
+    listener::{ClientTls, Limits, channel},
+    pb::v1::invoice_service_client::InvoiceServiceClient,
+};
 use std::{
     net::SocketAddr,
     sync::{
@@ -33,7 +35,7 @@ impl Load {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    let serial = format!("{number}-{call}");
+                    let serial = format!("slow-{number}-{call}");
                     match client.issue_invoice(draft(&serial, "x".repeat(call % 5000))).await {
                         Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
                         Err(_) => {

@@ -105,7 +105,11 @@ impl Ca {
     }
 }
 
-/// Echoes. A serial that begins with `panic` panics, one that begins with `gate` waits for the gate.
+/// How long a serial that begins with `slow` takes, as a signer would.
+const SLOW: Duration = Duration::from_millis(2);
+
+/// Echoes. A serial that begins with `panic` panics, one that begins with `gate` waits for the gate, one
+/// that begins with `slow` takes a moment, so that there are always calls under way.
 pub(crate) struct Echo {
     /// Serials that reached the handler.
     pub(crate) seen: Mutex<Vec<String>>,
@@ -146,6 +150,9 @@ impl PlatformApi for Echo {
         assert!(!draft.serial.starts_with("panic"), "as told");
         if draft.serial.starts_with("gate") {
             self.gate.acquire().await.unwrap().forget();
+        }
+        if draft.serial.starts_with("slow") {
+            tokio::time::sleep(SLOW).await;
         }
         let key = peer.map(|peer| peer.key.hex()).unwrap_or_default();
         Ok(echoed(key, codec::raw_message().len().to_string(), draft.remark))
