@@ -1,5 +1,5 @@
-//! The ops port: `/metrics`, `/livez` and `/readyz` over plain HTTP, meant for the loopback address. It
-//! says nothing about callers and changes nothing.
+//! The ops port: `/metrics`, `/livez` and `/readyz` over plain HTTP, meant for the loopback
+//! address. It says nothing about callers and changes nothing.
 
 use crate::{metrics::Exporter, tasks};
 use bytes::Bytes;

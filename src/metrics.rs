@@ -1,5 +1,5 @@
-//! Metrics: names, descriptions and held handles. A stage adds to a held handle (nanoseconds); looking a
-//! metric up by name at every call costs twenty times as much. Labels are bounded.
+//! Metrics: names, descriptions and held handles. A stage adds to a held handle (nanoseconds);
+//! looking a metric up by name at every call costs twenty times as much. Labels are bounded.
 //!
 //! `install` comes before the first use: handles taken before it lead nowhere.
 
@@ -197,8 +197,8 @@ fn recorder() -> Result<PrometheusRecorder, MetricsError> {
 }
 
 impl Exporter {
-    /// Everything measured, in the text format of Prometheus. Takes milliseconds; call it where blocking
-    /// is allowed.
+    /// Everything measured, in the text format of Prometheus. Takes milliseconds; call it where
+    /// blocking is allowed.
     #[must_use]
     pub fn render(&self) -> String {
         self.0.render()

@@ -1,8 +1,9 @@
 //! 2  Identity: peer certificate → platform.
 //!
-//! A caller is the key of its certificate, never a name in it. Chains are checked in the handshake; what
-//! is decided here is whose key it is and whether it is still good, at every call, so that a revocation
-//! meets open connections. A disabled platform is known all the same: it keeps its queries.
+//! A caller is the key of its certificate, never a name in it. Chains are checked in the handshake;
+//! what is decided here is whose key it is and whether it is still good, at every call, so that a
+//! revocation meets open connections. A disabled platform is known all the same: it keeps its
+//! queries.
 
 use crate::{
     convert,
@@ -55,13 +56,13 @@ impl PeerCertificate {
     }
 }
 
-/// The platform that a certificate's key names. A disabled platform is returned; who issues looks at
-/// `enabled`.
+/// The platform that a certificate's key names. A disabled platform is returned; who issues looks
+/// at `enabled`.
 ///
 /// # Errors
 /// PLATFORM_CERT_UNKNOWN without a certificate or when its key is registered for nobody,
-/// PLATFORM_CERT_REVOKED, and PLATFORM_CERT_EXPIRED after the notAfter of the certificate shown or of the
-/// one registered, whichever is earlier.
+/// PLATFORM_CERT_REVOKED, and PLATFORM_CERT_EXPIRED after the notAfter of the certificate shown or
+/// of the one registered, whichever is earlier.
 pub fn platform(
     registry: &Registry,
     peer: Option<&PeerCertificate>,
@@ -108,7 +109,8 @@ mod tests {
         }
     }
 
-    /// Key 1: platform 1, until 1000. Key 2: revoked. Key 3: disabled platform. Key 4: no platform row.
+    /// Key 1: platform 1, until 1000. Key 2: revoked. Key 3: disabled platform. Key 4: no platform
+    /// row.
     fn registry() -> Registry {
         let mut registry = Registry::default();
         for (no, enabled) in [(1, true), (3, false)] {

@@ -1,5 +1,5 @@
-//! What every call gets on its way in and out: its connection's certificate, its deadline, a request id on
-//! the answer, a slot for the undecoded message, and a refusal in place of a panic.
+//! What every call gets on its way in and out: its connection's certificate, its deadline, a
+//! request id on the answer, a slot for the undecoded message, and a refusal in place of a panic.
 
 use crate::{
     clock,
@@ -99,8 +99,8 @@ fn known_call(name: &str) -> &'static str {
 async fn caught<F: Future>(call: F) -> Option<F::Output> {
     let mut call = pin!(call);
     poll_fn(|cx| {
-        // A call that panicked is dropped and never polled again, so nobody sees what it left behind; the
-        // books are the actor's, which runs elsewhere.
+        // A call that panicked is dropped and never polled again, so nobody sees what it left
+        // behind; the books are the actor's, which runs elsewhere.
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Some),
             Err(_) => Poll::Ready(None),
@@ -123,8 +123,8 @@ fn identified(mut response: Response<Body>, id: &str) -> Response<Body> {
     response
 }
 
-/// tonic refuses a message that is too long or broken before any code of ours runs, and says so without
-/// details. Ours always have details; so what has none becomes MALFORMED_MESSAGE.
+/// tonic refuses a message that is too long or broken before any code of ours runs, and says so
+/// without details. Ours always have details; so what has none becomes MALFORMED_MESSAGE.
 fn explained(response: Response<Body>) -> Response<Body> {
     let of_tonic = Status::from_header_map(response.headers()).filter(|status| {
         let codes = [Code::OutOfRange, Code::ResourceExhausted, Code::Internal];

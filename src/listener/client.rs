@@ -1,5 +1,5 @@
-//! Our own side of a connection to another server: the acceptance service, or skproxy itself from the
-//! command line. The same TLS, the same coalesced flushes.
+//! Our own side of a connection to another server: the acceptance service, or skproxy itself from
+//! the command line. The same TLS, the same coalesced flushes.
 
 use super::{
     coalesce::CoalesceIo,
@@ -68,10 +68,11 @@ pub fn client_config(ca: &Path, certificate: &Path, key: &Path) -> Result<Client
     Ok(ClientTls(Arc::new(tls::client(ca, certificate, key)?)))
 }
 
-/// Connects to `address` (`host:port`), without delay on small segments, and checks `server_name` in the
-/// server's certificate. Takes ten seconds at most.
+/// Connects to `address` (`host:port`), without delay on small segments, and checks `server_name`
+/// in the server's certificate. Takes ten seconds at most.
 ///
-/// A server that refuses our certificate says so only after this succeeded: the first call fails then.
+/// A server that refuses our certificate says so only after this succeeded: the first call fails
+/// then.
 ///
 /// # Errors
 /// When the name is none, or TCP or TLS do not connect in time.
@@ -100,7 +101,8 @@ async fn dial(
     TlsConnector::from(Arc::clone(&tls.0)).connect(name, socket).await
 }
 
-/// A gRPC channel over `connect`. It connects once now and again by itself whenever the connection ends.
+/// A gRPC channel over `connect`. It connects once now and again by itself whenever the connection
+/// ends.
 ///
 /// # Errors
 /// When the first connection does not stand.

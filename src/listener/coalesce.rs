@@ -1,12 +1,14 @@
 //! Flush coalescing: many small flushes of one connection become one system call.
 //!
-//! h2 flushes after almost every frame, and a TLS stream turns each write into a record and a system
-//! call; that was half of the cost of a call. Here writes gather in a buffer, and a flush is only marked:
-//! the connection's task is woken, and what gathered leaves when the task is polled again, together with
-//! what other calls added meanwhile. The wrapper sits outside the TLS stream, so that one record holds it.
+//! h2 flushes after almost every frame, and a TLS stream turns each write into a record and a
+//! system call; that was half of the cost of a call. Here writes gather in a buffer, and a flush is
+//! only marked: the connection's task is woken, and what gathered leaves when the task is polled
+//! again, together with what other calls added meanwhile. The wrapper sits outside the TLS stream,
+//! so that one record holds it.
 //!
-//! Invariant: a flush that answered `Pending` has woken its task (or the stream below will), so whoever
-//! polls it until `Ready`, as `AsyncWrite` asks, has his bytes sent without another event from outside.
+//! Invariant: a flush that answered `Pending` has woken its task (or the stream below will), so
+//! whoever polls it until `Ready`, as `AsyncWrite` asks, has his bytes sent without another event
+//! from outside.
 
 use std::{
     io::{self, IoSlice},
@@ -115,7 +117,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for CoalesceIo<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // With nothing gathered there is nothing to coalesce with: what TLS itself holds leaves now.
+        // With nothing gathered there is nothing to coalesce with: what TLS itself holds leaves
+        // now.
         if !this.marked && !this.gathered.is_empty() {
             this.marked = true;
             cx.waker().wake_by_ref();
@@ -203,8 +206,8 @@ mod tests {
         assert!(matches!(written, Poll::Ready(Ok(count)) if count == bytes.len()));
     }
 
-    /// Runs a task as h2 does: in each poll it writes one queued part, if any, and flushes; it ends when
-    /// nothing is queued and a flush is through. Nothing from outside wakes it.
+    /// Runs a task as h2 does: in each poll it writes one queued part, if any, and flushes; it ends
+    /// when nothing is queued and a flush is through. Nothing from outside wakes it.
     async fn drive(parts: &[&[u8]]) -> Below {
         let mut io = CoalesceIo::new(Below::default());
         let mut queue: VecDeque<&[u8]> = parts.iter().copied().collect();

@@ -1,5 +1,5 @@
-//! The connections that stand: whose key each shows, since when, and how to close all of a key's, which a
-//! revocation does.
+//! The connections that stand: whose key each shows, since when, and how to close all of a key's,
+//! which a revocation does.
 
 use crate::{clock, metrics::metrics, registry::KeyHash};
 use dashmap::DashMap;
@@ -65,8 +65,8 @@ impl Connections {
         self.open.len()
     }
 
-    /// Closes every connection that shows `key`: no new call at once, and half a second for those under
-    /// way. Says how many there were.
+    /// Closes every connection that shows `key`: no new call at once, and half a second for those
+    /// under way. Says how many there were.
     pub fn close_key(&self, key: &KeyHash) -> usize {
         let of_key = self.open.iter().filter(|entry| entry.key == *key);
         // `notify_one` is remembered when the connection's task does not listen yet.

@@ -1,5 +1,5 @@
-//! The wire's services over `PlatformApi`: takes calls apart, puts answers together, decides nothing. Calls
-//! of the contract that are not built answer UNIMPLEMENTED.
+//! The wire's services over `PlatformApi`: takes calls apart, puts answers together, decides
+//! nothing. Calls of the contract that are not built answer UNIMPLEMENTED.
 
 use super::call::CallDeadline;
 use crate::{
@@ -71,7 +71,8 @@ impl Default for GrpcSettings {
     }
 }
 
-/// Says through grpc.health.v1 whether we serve. It starts with NOT_SERVING: ready is said explicitly.
+/// Says through grpc.health.v1 whether we serve. It starts with NOT_SERVING: ready is said
+/// explicitly.
 #[derive(Debug, Clone)]
 pub struct HealthHandle(HealthReporter);
 
@@ -93,7 +94,8 @@ impl HealthHandle {
         self.say(ServingStatus::Serving).await;
     }
 
-    /// Answers NOT_SERVING from now on: before the end of recovery, and from the beginning of drain.
+    /// Answers NOT_SERVING from now on: before the end of recovery, and from the beginning of
+    /// drain.
     pub async fn not_serving(&self) {
         self.say(ServingStatus::NotServing).await;
     }

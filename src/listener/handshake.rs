@@ -1,6 +1,6 @@
-//! From an accepted socket to a caller: TLS, the client's certificate, the HTTP/2 preface, all within one
-//! deadline. In TLS 1.3 a refused client sees a connection that stood and then broke, so the reason
-//! counted and logged here is the only place where it can be found.
+//! From an accepted socket to a caller: TLS, the client's certificate, the HTTP/2 preface, all
+//! within one deadline. In TLS 1.3 a refused client sees a connection that stood and then broke, so
+//! the reason counted and logged here is the only place where it can be found.
 
 use super::session::Session;
 use crate::{

@@ -1,10 +1,11 @@
 //! 1  Listener: connections, TLS, limits, proto ↔ domain.
 //!
 //! `serve` accepts and looks after connections, `tls` says who may connect, `grpc` turns calls into
-//! `PlatformApi` and its answers into wire messages. Nothing here knows a rule or touches the books.
+//! `PlatformApi` and its answers into wire messages. Nothing here knows a rule or touches the
+//! books.
 //!
-//! Invariant: a call that reached a handler is answered, through drain, certificate reload and the end of
-//! a connection's age.
+//! Invariant: a call that reached a handler is answered, through drain, certificate reload and the
+//! end of a connection's age.
 
 mod call;
 mod client;

@@ -1,8 +1,9 @@
-//! The accept loop and the life of a connection. It is our own because tonic's cuts connections at the end
-//! of their age without a GOAWAY, which loses calls.
+//! The accept loop and the life of a connection. It is our own because tonic's cuts connections at
+//! the end of their age without a GOAWAY, which loses calls.
 //!
-//! Invariants: a connection ends with a GOAWAY and then only when its calls are answered or its grace is
-//! over; nothing a client does keeps others from being accepted; every bound is in `Limits`.
+//! Invariants: a connection ends with a GOAWAY and then only when its calls are answered or its
+//! grace is over; nothing a client does keeps others from being accepted; every bound is in
+//! `Limits`.
 
 use super::{
     call::PeerService,
@@ -48,13 +49,14 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Headers of one call. Unit: bytes. Default 16 KiB.
     pub header_list_len_max: u32,
-    /// Streams that a client reset before we looked at them; above it the connection ends (rapid reset,
-    /// CVE-2023-44487). Default 20.
+    /// Streams that a client reset before we looked at them; above it the connection ends (rapid
+    /// reset, CVE-2023-44487). Default 20.
     pub resets_pending_max: usize,
-    /// Streams that we reset because of the client's faults; above it the connection ends. Default 64.
+    /// Streams that we reset because of the client's faults; above it the connection ends. Default
+    /// 64.
     pub resets_local_max: usize,
-    /// Age at which a connection is ended, give or take a tenth, so that clients spread over instances
-    /// and new CAs and certificates take hold. Default 1 h.
+    /// Age at which a connection is ended, give or take a tenth, so that clients spread over
+    /// instances and new CAs and certificates take hold. Default 1 h.
     pub connection_age: Duration,
     /// What calls under way get at the end of the age. Default 60 s, twice the longest deadline.
     pub connection_age_grace: Duration,
@@ -147,8 +149,8 @@ impl Listener {
         }
     }
 
-    /// Stops accepting, tells every client to go elsewhere, and waits until all calls are answered and
-    /// all connections closed, at most `limit`. Says how many connections had to be cut.
+    /// Stops accepting, tells every client to go elsewhere, and waits until all calls are answered
+    /// and all connections closed, at most `limit`. Says how many connections had to be cut.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.advance(Phase::Draining);
         if tokio::time::timeout(limit, self.emptied()).await.is_ok() {

@@ -1,9 +1,10 @@
-//! A server connection's stream between TLS and HTTP/2: gives back the preface that the handshake read,
-//! and lingers when it closes.
+//! A server connection's stream between TLS and HTTP/2: gives back the preface that the handshake
+//! read, and lingers when it closes.
 //!
-//! Closing a socket that holds unread bytes (a ping, a window update) makes the kernel send a reset, and a
-//! reset can destroy an answer that the client has not read yet. So after the last byte and the close
-//! notice, what still arrives is read and dropped until the client closes too, or a second has passed.
+//! Closing a socket that holds unread bytes (a ping, a window update) makes the kernel send a
+//! reset, and a reset can destroy an answer that the client has not read yet. So after the last
+//! byte and the close notice, what still arrives is read and dropped until the client closes too,
+//! or a second has passed.
 
 use std::{
     io,

@@ -1,8 +1,9 @@
-//! Who may connect: TLS 1.3, a certificate of ours, and a client certificate under one of the configured
-//! CAs. Whose key it is decides `identity`, at every call, so that a stranger can read why he is refused.
+//! Who may connect: TLS 1.3, a certificate of ours, and a client certificate under one of the
+//! configured CAs. Whose key it is decides `identity`, at every call, so that a stranger can read
+//! why he is refused.
 //!
-//! Invariants: no session store and no tickets, since a resumed session skips the client's certificate; a
-//! reload that fails leaves the configuration in force.
+//! Invariants: no session store and no tickets, since a resumed session skips the client's
+//! certificate; a reload that fails leaves the configuration in force.
 
 use crate::metrics::metrics;
 use arc_swap::ArcSwap;
@@ -109,8 +110,8 @@ impl TlsState {
     /// Reads the files again, for SIGHUP. New handshakes use what was read.
     ///
     /// # Errors
-    /// When a file cannot be read or used; the configuration in force stays, and the failure is logged
-    /// and counted.
+    /// When a file cannot be read or used; the configuration in force stays, and the failure is
+    /// logged and counted.
     pub fn reload(&self) -> Result<(), TlsError> {
         if let Ok(mut stamps) = self.stamps.lock() {
             *stamps = self.files.stamps();
@@ -125,13 +126,14 @@ impl TlsState {
             Err(error) => {
                 metrics().certificate_reloads.of("failed").increment(1);
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::error!(%error, cause, "certificates not reloaded; the old ones stay in use");
+                tracing::error!(%error, cause, "certificates not reloaded; the old ones stay");
                 Err(error)
             }
         }
     }
 
-    /// Reads the files again if one of them changed since they were read last. Says whether one did.
+    /// Reads the files again if one of them changed since they were read last. Says whether one
+    /// did.
     ///
     /// # Errors
     /// As `reload`; once for each change.
@@ -160,7 +162,8 @@ impl TlsState {
     }
 }
 
-/// The provider of every TLS connection, handed over explicitly: a process-wide default could be another.
+/// The provider of every TLS connection, handed over explicitly: a process-wide default could be
+/// another.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

@@ -1,5 +1,5 @@
-//! Integration tests: the real parts over real sockets. One binary, a module for each part; `cfg(test)`
-//! tells clippy that helpers may unwrap too.
+//! Integration tests: the real parts over real sockets. One binary, a module for each part;
+//! `cfg(test)` tells clippy that helpers may unwrap too.
 
 #[cfg(test)]
 mod listener;

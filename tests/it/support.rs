@@ -108,8 +108,8 @@ impl Ca {
 /// How long a serial that begins with `slow` takes, as a signer would.
 const SLOW: Duration = Duration::from_millis(2);
 
-/// Echoes. A serial that begins with `panic` panics, one that begins with `gate` waits for the gate, one
-/// that begins with `slow` takes a moment, so that there are always calls under way.
+/// Echoes. A serial that begins with `panic` panics, one that begins with `gate` waits for the
+/// gate, one that begins with `slow` takes a moment, so that there are always calls under way.
 pub(crate) struct Echo {
     /// Serials that reached the handler.
     pub(crate) seen: Mutex<Vec<String>>,
@@ -137,8 +137,8 @@ fn echoed(code: String, number: String, reason: String) -> v1::Outcome {
 
 #[tonic::async_trait]
 impl PlatformApi for Echo {
-    /// The answer's code is the peer's key, its number the length of the undecoded message, its reason
-    /// the remark.
+    /// The answer's code is the peer's key, its number the length of the undecoded message, its
+    /// reason the remark.
     async fn issue(
         &self,
         peer: Peer,
