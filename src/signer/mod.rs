@@ -9,12 +9,14 @@ mod fixtures;
 mod key;
 mod keystore;
 mod pool;
+mod simulated;
 mod software;
 
 pub use derive::CipherForm;
 pub use key::{DeviceKey, KeyError, SM2_IDENTITY};
 pub use keystore::{KeyStore, KeyStoreError, KeyStoreHeader, WrappedKey};
 pub use pool::{Finished, Job, Pool, Results};
+pub use simulated::{Fault, Faults, RandomFaults, Segment, SimulatedConfig, SimulatedDevice};
 pub use software::{SoftwareSigner, verify, verify_independently};
 
 use crate::{
