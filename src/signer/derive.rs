@@ -1,9 +1,10 @@
-//! What an invoice carries besides its signature: check code (校验码), cipher text (密文) and the text of
-//! the two-dimensional code (二维码). Pure: record and key in, text out.
+//! What an invoice carries besides its signature: check code (校验码), cipher text (密文) and the text
+//! of the two-dimensional code (二维码). Pure: record and key in, text out.
 //!
-//! The real devices' algorithms are not public. Check code and cipher text here are **our own derivation**:
-//! HMAC-SHA256 over the record's digest under the device's HMAC key, so that signing again changes neither,
-//! and so that they cannot be computed without the device's key. They do not decode to anything.
+//! The real devices' algorithms are not public. Check code and cipher text here are **our own
+//! derivation**: HMAC-SHA256 over the record's digest under the device's HMAC key, so that signing
+//! again changes neither, and so that they cannot be computed without the device's key. They do not
+//! decode to anything.
 
 use crate::{
     model::{CstTime, InvoiceNumber, Kind, Totals},
@@ -122,8 +123,8 @@ pub fn qr_text(record: &Record<'_>, check_code: &str) -> String {
     format!("{text}{crc:04X}")
 }
 
-/// The second field of the two-dimensional code. 025 is 11 (卷式发票) in the authority's list of kinds for
-/// invoice checking; no public code of a roll invoice confirms it.
+/// The second field of the two-dimensional code. 025 is 11 (卷式发票) in the authority's list of kinds
+/// for invoice checking; no public code of a roll invoice confirms it.
 fn qr_type(kind: Kind) -> &'static str {
     match kind {
         Kind::SpecialPaper => "01",
@@ -141,7 +142,8 @@ fn yuan(fen: i64) -> String {
     format!("{sign}{}.{:02}", fen / 100, fen % 100)
 }
 
-/// CRC-16, polynomial 0x8005, start 0, no reflection, no final xor. Guards against typing errors only.
+/// CRC-16, polynomial 0x8005, start 0, no reflection, no final xor. Guards against typing errors
+/// only.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, &byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc: u16, _| {
@@ -172,8 +174,8 @@ impl Stream {
         context.sign()
     }
 
-    /// `len` characters, each drawn evenly: bytes above the largest multiple of the alphabet's length
-    /// are skipped, since taking them would favour its first characters.
+    /// `len` characters, each drawn evenly: bytes above the largest multiple of the alphabet's
+    /// length are skipped, since taking them would favour its first characters.
     fn text(mut self, alphabet: &[u8], len: usize) -> String {
         let fair = 256 - 256 % alphabet.len();
         let mut text = String::with_capacity(len.saturating_add(2));

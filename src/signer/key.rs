@@ -1,5 +1,5 @@
-//! A virtual device's private key, ready to sign. It lives in memory only, is never printed, and carries
-//! the device's HMAC key, which follows from the private key and so survives every restart.
+//! A virtual device's private key, ready to sign. It lives in memory only, is never printed, and
+//! carries the device's HMAC key, which follows from the private key and so survives every restart.
 
 use crate::{pb::v1 as pb, registry::BackendKind, secret::Secret};
 use aws_lc_rs::{hkdf, hmac, rand::SystemRandom, signature};

@@ -1,8 +1,9 @@
-//! Wraps device keys for the store: one slow key derivation opens the key store, AES-256-GCM does the rest,
-//! so that 100,000 devices load in seconds. Pure: bytes in, bytes out; who keeps them is not its business.
+//! Wraps device keys for the store: one slow key derivation opens the key store, AES-256-GCM does
+//! the rest, so that 100,000 devices load in seconds. Pure: bytes in, bytes out; who keeps them is
+//! not its business.
 //!
-//! Invariants: a private key leaves this file only as a `DeviceKey`; a wrapped key opens only for the device
-//! and backend it was made for; nothing here prints a secret.
+//! Invariants: a private key leaves this file only as a `DeviceKey`; a wrapped key opens only for
+//! the device and backend it was made for; nothing here prints a secret.
 
 use super::key::{self, DeviceKey, KeyError, SCALAR_LEN};
 use crate::{registry::BackendKind, secret::Secret};
@@ -62,7 +63,8 @@ pub enum KeyStoreError {
     NoSoftwareKey(BackendKind),
 }
 
-/// What is needed to open the key store besides the passphrase. Not secret, but as dear as the keys.
+/// What is needed to open the key store besides the passphrase. Not secret, but as dear as the
+/// keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyStoreHeader {
     iterations: NonZeroU32,

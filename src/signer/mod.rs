@@ -1,7 +1,8 @@
 //! 6  Signer: turns a durable claim into a signature. Takes nothing that is not saved.
 //!
-//! Two kinds of backend: *proxy-numbered* ones sign what we numbered; *device-numbered* ones draw code,
-//! number and time themselves. A backend belongs to one virtual device and is used by one thread at a time.
+//! Two kinds of backend: *proxy-numbered* ones sign what we numbered; *device-numbered* ones draw
+//! code, number and time themselves. A backend belongs to one virtual device and is used by one
+//! thread at a time.
 
 pub mod derive;
 #[cfg(test)]
@@ -43,8 +44,8 @@ pub struct Signed {
     pub signer_key: [u8; 32],
 }
 
-/// What a device answers that drew the number itself. Nothing of it is believed before it is compared
-/// with the claim.
+/// What a device answers that drew the number itself. Nothing of it is believed before it is
+/// compared with the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceAnswer {
     /// The serial that it issued under.

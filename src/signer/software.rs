@@ -1,8 +1,9 @@
-//! Signs with a key in memory what we numbered. Signing again gives the same check code and cipher text
-//! (a P-256 signature differs each time; an SM2 one does not).
+//! Signs with a key in memory what we numbered. Signing again gives the same check code and cipher
+//! text (a P-256 signature differs each time; an SM2 one does not).
 //!
-//! Invariant: no signature leaves a signer whose key has failed a check. A key is checked when it is loaded
-//! and again on one record of 1024, by an implementation that did not make the signature where there is one.
+//! Invariant: no signature leaves a signer whose key has failed a check. A key is checked when it
+//! is loaded and again on one record of 1024, by an implementation that did not make the signature
+//! where there is one.
 
 use super::{
     ProxyNumbered, Signed, SignerError,
@@ -93,13 +94,15 @@ impl ProxyNumbered for SoftwareSigner {
     }
 }
 
-/// One record of 1024. The digest chooses, not a counter, so that devices which sign little are met too.
+/// One record of 1024. The digest chooses, not a counter, so that devices which sign little are met
+/// too.
 fn is_sampled(digest: &[u8; 32]) -> bool {
     digest[0] == 0 && digest[1] & 3 == 0
 }
 
 /// Whether `signature` (ASN.1 DER) is one of the key's over `message`. `spki_der` is a
-/// SubjectPublicKeyInfo. The fast way, for every received invoice; false for an algorithm not named.
+/// SubjectPublicKeyInfo. The fast way, for every received invoice; false for an algorithm not
+/// named.
 #[must_use]
 pub fn verify(
     algorithm: pb::SignatureAlgorithm,

@@ -1,8 +1,8 @@
-//! Which device runs next: queues and turns, without threads. A lane is the run queue of one or more
-//! threads; all software devices share one, a device-numbered device has its own.
+//! Which device runs next: queues and turns, without threads. A lane is the run queue of one or
+//! more threads; all software devices share one, a device-numbered device has its own.
 //!
-//! Invariants: a device stands in its lane's run queue at most once, exactly when it has jobs and its
-//! backend is not in a thread's hands; so its jobs run one at a time and in order.
+//! Invariants: a device stands in its lane's run queue at most once, exactly when it has jobs and
+//! its backend is not in a thread's hands; so its jobs run one at a time and in order.
 
 use super::{JOBS_PER_TURN, Job};
 use crate::{model::DeviceNo, signer::Backend};
@@ -50,7 +50,8 @@ struct Slot {
     queue_len_max: usize,
 }
 
-/// What is left of a removed device. The backend is foreign code, so it is not dropped under the lock.
+/// What is left of a removed device. The backend is foreign code, so it is not dropped under the
+/// lock.
 pub(super) struct Removed {
     pub(super) backend: Option<Backend>,
     pub(super) jobs: VecDeque<Job>,
@@ -81,8 +82,8 @@ impl Lanes {
         Worker { lane: SHARED, wake: Arc::clone(&self.lanes[&SHARED].wake) }
     }
 
-    /// Adds a device in the place of one that has its number. Gives the worker of its lane, or the backend
-    /// back after `stop`; and what was in its place.
+    /// Adds a device in the place of one that has its number. Gives the worker of its lane, or the
+    /// backend back after `stop`; and what was in its place.
     pub(super) fn add(
         &mut self,
         device: DeviceNo,

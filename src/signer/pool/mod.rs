@@ -1,9 +1,10 @@
-//! Runs the backends on threads of their own, behind one bounded first-in-first-out queue per virtual
-//! device. It decides nothing: what became of a job goes to `results`, and whoever gave it acts on it.
+//! Runs the backends on threads of their own, behind one bounded first-in-first-out queue per
+//! virtual device. It decides nothing: what became of a job goes to `results`, and whoever gave it
+//! acts on it.
 //!
-//! Invariants: every job taken comes back exactly once, through panics, removal and shutdown alike; a
-//! device's jobs run one at a time in the order given; a busy device never holds up the others for longer
-//! than one turn; no lock is held while a backend or `results` runs.
+//! Invariants: every job taken comes back exactly once, through panics, removal and shutdown alike;
+//! a device's jobs run one at a time in the order given; a busy device never holds up the others
+//! for longer than one turn; no lock is held while a backend or `results` runs.
 
 mod lanes;
 mod run;
@@ -26,8 +27,8 @@ use std::{
     time::Duration,
 };
 
-/// Jobs of one software device in one turn; then it goes to the back. Enough to spread the cost of the
-/// switch, and under 3 ms of SM2 signing.
+/// Jobs of one software device in one turn; then it goes to the back. Enough to spread the cost of
+/// the switch, and under 3 ms of SM2 signing.
 const JOBS_PER_TURN: usize = 32;
 
 const REMOVED: &str = "it was removed; nothing was sent";
@@ -79,8 +80,8 @@ pub enum Finished {
         /// The device's answer.
         answer: DeviceAnswer,
     },
-    /// `Query` found nothing. It holds only after the quiescence time and while `next` is what the claim
-    /// says; the number was asked for after the query.
+    /// `Query` found nothing. It holds only after the quiescence time and while `next` is what the
+    /// claim says; the number was asked for after the query.
     NothingIssued {
         /// The claim.
         claim: Durable<Claim>,
@@ -124,9 +125,9 @@ pub enum Finished {
     },
 }
 
-/// Where results go: called from any thread of the pool, and from the caller's in `remove_device` and
-/// `shutdown`. May block briefly; must not call `shutdown`. A panic in it on a thread of the pool ends the
-/// process, since a claim would be lost.
+/// Where results go: called from any thread of the pool, and from the caller's in `remove_device`
+/// and `shutdown`. May block briefly; must not call `shutdown`. A panic in it on a thread of the
+/// pool ends the process, since a claim would be lost.
 pub type Results = Arc<dyn Fn(Finished) + Send + Sync>;
 
 /// Threads, queues and backends.
@@ -151,8 +152,8 @@ struct Shared {
 }
 
 impl Pool {
-    /// Starts `threads` threads (at least one) for all software devices. The metrics recorder must be
-    /// installed before.
+    /// Starts `threads` threads (at least one) for all software devices. The metrics recorder must
+    /// be installed before.
     ///
     /// # Panics
     /// When the operating system starts no thread; a proxy that cannot sign must not come up.
@@ -175,8 +176,9 @@ impl Pool {
         pool
     }
 
-    /// Takes a device into service, with at most `queue_len_max` jobs waiting. A device of that number
-    /// that is there already is removed first; its job in hand still ends on the old backend.
+    /// Takes a device into service, with at most `queue_len_max` jobs waiting. A device of that
+    /// number that is there already is removed first; its job in hand still ends on the old
+    /// backend.
     ///
     /// When the operating system starts no thread for a device-numbered backend, the device stays
     /// unusable and an error is logged.
@@ -196,7 +198,8 @@ impl Pool {
         }
     }
 
-    /// Takes a device out of service and hands its waiting jobs back. The job in hand ends as usual.
+    /// Takes a device out of service and hands its waiting jobs back. The job in hand ends as
+    /// usual.
     pub fn remove_device(&self, device: DeviceNo) {
         let removed = lock(&self.shared.lanes).remove(device);
         self.shared.hand_back(removed, REMOVED);
@@ -221,14 +224,15 @@ impl Pool {
         lock(&self.shared.lanes).is_usable(device)
     }
 
-    /// Takes no more jobs, hands the waiting ones back, then waits for those in hand. That lasts as long
-    /// as the slowest device needs for its job. Calling it again does nothing.
+    /// Takes no more jobs, hands the waiting ones back, then waits for those in hand. That lasts as
+    /// long as the slowest device needs for its job. Calling it again does nothing.
     pub fn shutdown(&self) {
         let removed = lock(&self.shared.lanes).stop();
         self.shared.hand_back(removed, "skproxy is shutting down; nothing was sent");
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
-            // A thread of the pool ends the process when it panics, so there is nothing to hear here.
+            // A thread of the pool ends the process when it panics, so there is nothing to hear
+            // here.
             drop(thread.join());
         }
     }

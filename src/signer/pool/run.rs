@@ -1,5 +1,5 @@
-//! Runs one job on a backend and says what became of it. The claim stays outside the unwinding closure, so
-//! that a panic of a backend cannot take it along.
+//! Runs one job on a backend and says what became of it. The claim stays outside the unwinding
+//! closure, so that a panic of a backend cannot take it along.
 
 use super::{Finished, Job};
 use crate::{
@@ -88,7 +88,8 @@ pub(super) fn discard(backend: Backend) {
 
 /// The result and how it came about; no result after a panic.
 fn guarded<T>(call: impl FnOnce() -> T) -> (Option<T>, End) {
-    // Whatever the closure holds by `&mut` is thrown away after a panic, so broken state is not seen.
+    // Whatever the closure holds by `&mut` is thrown away after a panic, so broken state is not
+    // seen.
     match panic::catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => (Some(result), End::Returned),
         Err(_) => (None, End::Panicked),

@@ -1,5 +1,5 @@
-//! The simulated device itself: draws numbers from its segments by its own clock, signs with its own P-256
-//! key, remembers every serial, and acts out the fault menu.
+//! The simulated device itself: draws numbers from its segments by its own clock, signs with its
+//! own P-256 key, remembers every serial, and acts out the fault menu.
 
 use super::{
     faults::{Fault, Faults},

@@ -1,5 +1,5 @@
-//! The fault menu of a simulated device: a script that tests write through a shared handle, and seeded
-//! random faults for long runs. It only says which fault is next; the device acts it out.
+//! The fault menu of a simulated device: a script that tests write through a shared handle, and
+//! seeded random faults for long runs. It only says which fault is next; the device acts it out.
 
 use std::{
     collections::VecDeque,
@@ -14,8 +14,8 @@ pub enum Fault {
     LoseAnswerAfterIssuing,
     /// The request is lost; the device issues nothing.
     LoseRequest,
-    /// The answer is lost, and the device issues only this much later (at its next call after that).
-    /// Shorter than the quiescence time, or the device is not an honest one.
+    /// The answer is lost, and the device issues only this much later (at its next call after
+    /// that). Shorter than the quiescence time, or the device is not an honest one.
     IssueLate(Duration),
     /// The device takes this long. The calling thread is blocked.
     Delay(Duration),

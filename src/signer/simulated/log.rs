@@ -1,7 +1,8 @@
-//! The simulated device's memory: a file of JSON lines, each synced before the device answers. It stands
-//! for the memory of foreign hardware, and is no book of the proxy's.
+//! The simulated device's memory: a file of JSON lines, each synced before the device answers. It
+//! stands for the memory of foreign hardware, and is no book of the proxy's.
 //!
-//! Invariant: what is read back is what was synced; a torn last line was never answered and is dropped.
+//! Invariant: what is read back is what was synced; a torn last line was never answered and is
+//! dropped.
 
 use serde::{Deserialize, Serialize};
 use std::{

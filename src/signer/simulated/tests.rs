@@ -1,4 +1,5 @@
-//! The simulated device: what it issues, what it remembers, and that each fault does what its name says.
+//! The simulated device: what it issues, what it remembers, and that each fault does what its name
+//! says.
 
 use super::*;
 use crate::{
@@ -128,7 +129,8 @@ fn it_is_open_once_and_not_with_a_damaged_memory() {
     }
 }
 
-/// What a request meets with a fault: the answer's kind, whether a query then finds it, what is next.
+/// What a request meets with a fault: the answer's kind, whether a query then finds it, what is
+/// next.
 #[track_caller]
 fn check(fault: Fault, expect: &str) {
     let directory = tempfile::tempdir().unwrap();
