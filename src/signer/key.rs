@@ -55,8 +55,8 @@ impl DeviceKey {
     /// Reads a private key: a big-endian scalar of 32 bytes.
     ///
     /// # Errors
-    /// `NoKey` when the scalar is zero or not below the curve's order, `NoSoftwareKey` when `kind` keeps
-    /// its key to itself.
+    /// `NoKey` when the scalar is zero or not below the curve's order, `NoSoftwareKey` when
+    /// `kind` keeps its key to itself.
     pub fn from_scalar(
         kind: BackendKind,
         scalar: &Secret<[u8; SCALAR_LEN]>,

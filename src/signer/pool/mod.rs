@@ -31,6 +31,8 @@ use std::{
 /// the switch, and under 3 ms of SM2 signing.
 const JOBS_PER_TURN: usize = 32;
 
+const JOB_SECONDS: &str = "skproxy_signer_job_seconds";
+
 const REMOVED: &str = "it was removed; nothing was sent";
 const PANICKED: &str = "its backend panicked before; nothing was sent";
 
@@ -164,8 +166,8 @@ impl Pool {
             lanes: Mutex::new(Lanes::new()),
             results,
             queued: metrics::gauge!("skproxy_signer_queue_jobs"),
-            sign_seconds: metrics::histogram!("skproxy_signer_job_seconds", "backend" => "proxy"),
-            device_seconds: metrics::histogram!("skproxy_signer_job_seconds", "backend" => "device"),
+            sign_seconds: metrics::histogram!(JOB_SECONDS, "backend" => "proxy"),
+            device_seconds: metrics::histogram!(JOB_SECONDS, "backend" => "device"),
         });
         let pool = Self { shared, threads: Mutex::new(Vec::new()) };
         for number in 0..threads.max(1) {
@@ -208,7 +210,8 @@ impl Pool {
     /// Queues a job.
     ///
     /// # Errors
-    /// Gives the job back when the device is unknown or unusable, its queue full, or the pool shut down.
+    /// Gives the job back when the device is unknown or unusable, its queue full, or the pool shut
+    /// down.
     #[expect(clippy::result_large_err, reason = "the error is the job, which must not be lost")]
     pub fn submit(&self, job: Job) -> Result<(), Job> {
         let mut lanes = lock(&self.shared.lanes);
@@ -342,7 +345,7 @@ fn describe_metrics() {
         "Jobs that wait for a device."
     );
     metrics::describe_histogram!(
-        "skproxy_signer_job_seconds",
+        JOB_SECONDS,
         metrics::Unit::Seconds,
         "Time that a backend takes for one job."
     );

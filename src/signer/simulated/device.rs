@@ -92,8 +92,8 @@ impl SimulatedDevice {
     /// Opens a device with what it remembers, or makes a new one with a new key.
     ///
     /// # Errors
-    /// When the id makes no file name, or the file cannot be read or written, holds something else, or
-    /// is open elsewhere.
+    /// When the id makes no file name, or the file cannot be read or written, holds something
+    /// else, or is open elsewhere.
     pub fn open(config: SimulatedConfig, faults: Faults) -> io::Result<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if config.device_id.is_empty() || !config.device_id.bytes().all(is_plain) {

@@ -101,7 +101,8 @@ fn what_it_issued_survives_the_proxy_and_a_torn_last_line() {
     drop(device);
     let path = directory.path().join("ukey-1.device.jsonl");
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-    file.write_all(b"{\"Issued\":{\"serial\":\"torn").unwrap();
+    let torn = format!("{{\"Issued\":{{\"serial\":\"{}", "0".repeat(5000)); // longer than a line
+    file.write_all(torn.as_bytes()).unwrap();
     drop(file);
     let (mut device, _) = open(directory.path());
     assert_eq!(device.public_key(), key);
