@@ -192,17 +192,18 @@ impl Disk {
         for segment in &batch.segments {
             self.segments.insert(segment.no, segment.clone());
         }
+        // Before the claims: a serial that is freed may be bound again in the same commit.
+        for released in &batch.released {
+            assert!(self.open.remove(&released.claim), "a claim that is not open was released");
+            self.releases.insert(released.claim);
+            self.requests.remove(&released.request);
+        }
         batch.claims.iter().for_each(|claim| self.put_claim(claim));
         batch.issued.iter().for_each(|issued| self.put_issued(issued));
         for voided in &batch.voided {
             assert!(self.open.remove(&voided.claim), "a claim that is not open was voided");
             self.voids.insert(voided.claim, voided.clone());
             self.outbox.insert(voided.claim);
-        }
-        for released in &batch.released {
-            assert!(self.open.remove(&released.claim), "a claim that is not open was released");
-            self.releases.insert(released.claim);
-            self.requests.remove(&released.request);
         }
         for closed in &batch.closed {
             let before = self.requests.insert(closed.request.clone(), Binding::Closed(closed.at));

@@ -37,10 +37,11 @@ impl<'a> Writer<'a> {
         batch.registry.iter().try_for_each(|change| self.registry(change))?;
         batch.series.iter().try_for_each(|series| self.series(series))?;
         batch.segments.iter().try_for_each(|segment| self.segment(segment))?;
+        // Before the claims: a serial that is freed may be bound again in the same commit.
+        batch.released.iter().try_for_each(|released| self.released(released))?;
         batch.claims.iter().try_for_each(|claim| self.claim(claim))?;
         batch.issued.iter().try_for_each(|issued| self.issued(issued))?;
         batch.voided.iter().try_for_each(|voided| self.voided(voided))?;
-        batch.released.iter().try_for_each(|released| self.released(released))?;
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
