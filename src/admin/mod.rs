@@ -3,6 +3,7 @@
 
 mod answers;
 pub mod client;
+pub mod commands;
 mod service;
 mod status;
 

@@ -27,6 +27,62 @@ const NAME_LEN_MAX: usize = 64;
 /// The CA's and the servers' own names.
 const RESERVED: [&str; 4] = ["ca", "server", "authority", "proxy-client"];
 
+/// `skproxy certs …`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum CertsCommand {
+    /// Make a CA and the certificates of proxy, acceptance simulator and proxy client
+    Init {
+        /// Where to write them
+        #[arg(long)]
+        dir: PathBuf,
+        /// Host name or address that the servers get besides localhost; may be repeated
+        #[arg(long = "name")]
+        names: Vec<String>,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Issue a platform's client certificate
+    Issue {
+        /// Where the CA is
+        #[arg(long)]
+        dir: PathBuf,
+        /// Name of the platform; becomes the file's name
+        #[arg(long)]
+        name: String,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Runs `skproxy certs …`.
+pub(super) fn run(command: &CertsCommand) -> anyhow::Result<super::Exit> {
+    let existing = |force: bool| if force { Existing::Replace } else { Existing::Keep };
+    let made = match command {
+        CertsCommand::Init { dir, names, force } => make_dev_pki(dir, names, existing(*force))
+            .map(|pki| vec![pki.ca, pki.server, pki.authority, pki.proxy_client]),
+        CertsCommand::Issue { dir, name, force } => {
+            issue_client(dir, name, existing(*force)).map(|files| vec![files])
+        }
+    };
+    match made {
+        Ok(files) => {
+            for files in files {
+                super::output::say(&format!("{}  {}", files.cert.display(), files.key.display()))?;
+            }
+            Ok(super::Exit::Done)
+        }
+        Err(
+            error @ (CertsError::Exists { .. } | CertsError::NoCa { .. } | CertsError::Name { .. }),
+        ) => {
+            eprintln!("skproxy: {error}");
+            Ok(super::Exit::Usage)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What to do with files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {

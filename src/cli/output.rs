@@ -57,8 +57,8 @@ fn pool() -> &'static DescriptorPool {
     })
 }
 
-/// A message as JSON. `name` is its full name, for example `skproxy.v1.Outcome`. Field names are those of
-/// the proto files where `proto_names` is set, else lowerCamelCase as canonical proto3 JSON has them.
+/// A message as JSON. `name` is its full name, for example `skproxy.v1.Outcome`. `names` says
+/// how fields are spelled.
 ///
 /// # Errors
 /// When the message is not of that name.

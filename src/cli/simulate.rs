@@ -34,8 +34,7 @@ pub(super) struct SimulateArguments {
 pub(super) async fn run(arguments: SimulateArguments) -> Result<Exit> {
     super::log(tracing_subscriber::filter::LevelFilter::INFO, false);
     let receipt_key = arguments.dir.join("receipt-key.der");
-    let tls =
-        TlsFiles { client_ca: arguments.ca, cert: arguments.cert, key: arguments.key };
+    let tls = TlsFiles { client_ca: arguments.ca, cert: arguments.cert, key: arguments.key };
     let options = Options {
         address: arguments.listen,
         dir: arguments.dir,

@@ -70,7 +70,11 @@ fn text(findings: &Findings) -> String {
 ///
 /// # Errors
 /// What is wrong.
-pub fn check_signature(device: &Device, head: &[u8], invoice: &pb::Invoice) -> Result<(), String> {
+pub(super) fn check_signature(
+    device: &Device,
+    head: &[u8],
+    invoice: &pb::Invoice,
+) -> Result<(), String> {
     if device.public_key.is_empty() {
         return Ok(()); // the device keeps its key; only it can tell
     }

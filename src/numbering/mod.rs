@@ -7,6 +7,8 @@
 mod actor;
 mod book;
 pub mod finisher;
+#[cfg(test)]
+mod laws;
 mod mailbox;
 mod operate;
 mod outcome;

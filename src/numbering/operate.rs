@@ -237,14 +237,17 @@ impl Round<'_> {
     /// Registers a number segment.
     ///
     /// # Errors
-    /// `NotFound` for the device, `KindNotApproved`, `FieldInvalid` for an empty range,
-    /// `SegmentOverlap` with a known range or number of any device.
+    /// `NotFound` for the device, `KindNotApproved`, `FieldInvalid` for an empty range or a device that
+    /// draws its numbers itself, `SegmentOverlap` with a known range or number of any device.
     pub fn add_segment(&mut self, actor: &str, new: &NewSegment) -> Result<SegmentState, Refusal> {
         let device = self.registry().device_by_id(&new.device_id);
         let device = Arc::clone(device.ok_or_else(|| absent("device", &new.device_id))?);
         let no = self.series_of(device.no, new.kind).ok_or_else(|| {
             Refusal::new(Reason::KindNotApproved, "the device may not issue this kind")
         })?;
+        if device.backend.draws_numbers() {
+            return Err(Refusal::new(Reason::FieldInvalid, "the device has its own segments"));
+        }
         let (first, last) = (new.first.number, new.last);
         if first > last || last > 99_999_999 {
             return Err(Refusal::new(Reason::FieldInvalid, "the range is empty or too high"));
@@ -266,18 +269,27 @@ impl Round<'_> {
     }
 
     fn no_overlap(&self, first: &InvoiceNumber, last: u32) -> Result<(), Refusal> {
-        let known = self.book.ranges.get(&first.code).into_iter().flatten().copied();
-        let new = self.batch.segments.iter().filter(|segment| segment.code == first.code);
-        let ranges = known.chain(new.map(|segment| (segment.first, segment.last)));
-        let mut overlaps = ranges.filter(|range| range.0 <= last && first.number <= range.1);
-        let hint = match overlaps.next() {
+        let drawn_now = self.batch.issued.iter().filter_map(|issued| issued.drawn.as_ref());
+        let mut drawn_now = drawn_now.map(|(number, ..)| number);
+        let stored = self.store.any_number(first, last).map_err(|error| unreadable(&error))?;
+        let drawn = stored
+            || drawn_now.any(|number| {
+                number.code == first.code && (first.number..=last).contains(&number.number)
+            });
+        let hint = match self.known_range(first, last) {
             Some((from, to)) => format!("code {} {from:08} to {to:08} is known", first.code),
-            None if self.store.any_number(first, last).map_err(|error| unreadable(&error))? => {
-                "a device drew a number of this range".to_owned()
-            }
+            None if drawn => "a device drew a number of this range".to_owned(),
             None => return Ok(()),
         };
         Err(Refusal::new(Reason::SegmentOverlap, hint))
+    }
+
+    /// A segment of any series, used up or not, that shares a number with `first` to `last`.
+    pub(super) fn known_range(&self, first: &InvoiceNumber, last: u32) -> Option<(u32, u32)> {
+        let known = self.book.ranges.get(&first.code).into_iter().flatten().copied();
+        let new = self.batch.segments.iter().filter(|segment| segment.code == first.code);
+        let mut ranges = known.chain(new.map(|segment| (segment.first, segment.last)));
+        ranges.find(|range| range.0 <= last && first.number <= range.1)
     }
 
     /// Opens a frozen series.

@@ -73,6 +73,7 @@ impl Round<'_> {
         let stamp = self.stamp(series, &checked)?;
         let (open, oldest) = self.backlog(series);
         self.check_backlog(open, oldest)?;
+        self.not_frozen(series)?;
         if device.backend.draws_numbers() {
             if open > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
@@ -176,13 +177,13 @@ impl Round<'_> {
         device: &Device,
         (no, stamp): (SeriesNo, CstTime),
     ) -> Result<Decision, Refusal> {
-        self.not_frozen(no)?;
+        if self.series(no).is_none_or(|series| series.left() == 0) {
+            return Err(no_numbers(device));
+        }
         let id = self.next_claim();
         let series = self.series_mut(no)?;
-        while series.segments.front().is_some_and(|segment| segment.left() == 0) {
-            series.segments.pop_front();
-        }
-        let Some(segment) = series.segments.front_mut() else { return Err(no_numbers(device)) };
+        series.segments.retain(|segment| segment.left() > 0);
+        let segment = series.segments.front_mut().expect("a number is left");
         let number = InvoiceNumber { code: segment.code.clone(), number: segment.next };
         segment.next = segment.next.saturating_add(1);
         let segment = segment.clone();
@@ -224,7 +225,6 @@ impl Round<'_> {
         checked: Checked,
         (no, stamp): (SeriesNo, CstTime),
     ) -> Result<Decision, Refusal> {
-        self.not_frozen(no)?;
         let next =
             self.series(no).and_then(|series| series.device_next.clone()).ok_or_else(|| {
                 Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number")
@@ -396,8 +396,13 @@ impl Round<'_> {
             });
         let stored = self.store.any_number(number, number.number);
         match stored {
-            Ok(stored) if !stored && !held => Ok(()),
-            Ok(_) => Err(format!("number {number} belongs to another claim")),
+            Ok(stored) if stored || held => {
+                Err(format!("number {number} belongs to another claim"))
+            }
+            Ok(_) if self.known_range(number, number.number).is_some() => {
+                Err(format!("number {number} lies in a segment that we draw from"))
+            }
+            Ok(_) => Ok(()),
             Err(error) => Err(crate::refusal::chain(&error)),
         }
     }
@@ -469,32 +474,42 @@ impl Round<'_> {
         true
     }
 
-    /// What a device says of its next number. A change that no claim explains freezes the series.
+    /// What a device says of its next number. A change that no claim explains freezes the series: the
+    /// device issued past us. While a claim is open, its end explains the change or freezes itself.
     pub fn device_next(&mut self, no: SeriesNo, next: Option<InvoiceNumber>) {
-        if let Ok(series) = self.series_mut(no) {
-            series.device_next = next;
+        let idle = self.backlog(no).0 == 0;
+        let Ok(series) = self.series_mut(no) else { return };
+        let before = std::mem::replace(&mut series.device_next, next.clone());
+        if let Some(before) = before.filter(|before| idle && Some(before) != next.as_ref()) {
+            let now = next.map_or_else(|| "none".to_owned(), |next| next.to_string());
+            self.freeze_series(
+                (no, None),
+                &format!("the device's next number went from {before} to {now} without a claim"),
+            );
         }
     }
 
     fn freeze(&mut self, claim: &Durable<Claim>, why: &str) {
-        let already = self.series(claim.series).is_some_and(|series| series.state.frozen.is_some());
-        if already {
-            return;
-        }
-        if let Ok(series) = self.series_mut(claim.series) {
+        self.freeze_series((claim.series, Some(claim.id)), why);
+    }
+
+    fn freeze_series(&mut self, (no, claim): (SeriesNo, Option<ClaimId>), why: &str) {
+        let Ok(series) = self.series_mut(no) else { return };
+        if series.state.frozen.is_none() {
             series.state.frozen = Some(why.to_owned());
+            self.put_incident((no, claim), why);
         }
-        self.incident(claim, why);
     }
 
     fn incident(&mut self, claim: &Durable<Claim>, text: &str) {
-        tracing::error!(claim = claim.id.0, series = claim.series.0, "incident: {text}");
-        self.batch.incidents.push(Incident {
-            at: self.now,
-            series: Some(claim.series),
-            claim: Some(claim.id),
-            text: text.to_owned(),
-        });
+        self.put_incident((claim.series, Some(claim.id)), text);
+    }
+
+    fn put_incident(&mut self, (series, claim): (SeriesNo, Option<ClaimId>), text: &str) {
+        let claim_no = claim.map(|claim| claim.0);
+        tracing::error!(claim = claim_no, series = series.0, "incident: {text}");
+        let (series, text) = (Some(series), text.to_owned());
+        self.batch.incidents.push(Incident { at: self.now, series, claim, text });
     }
 }
 

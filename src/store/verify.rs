@@ -22,7 +22,8 @@ use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Checks one invoice's signature with its device's public key: (device, head, invoice) → what is wrong.
+/// Checks one invoice's signature with its device's public key: (device, signed record, invoice) → what is
+/// wrong.
 pub type SignatureCheck<'a> = dyn Fn(&Device, &[u8], &pb::Invoice) -> Result<(), String> + 'a;
 
 /// What `verify` found.
@@ -244,7 +245,11 @@ impl<'a> Walk<'a> {
         let Some(device) = registry.devices.get(&claim.device) else {
             return findings.problem(format!("claim {id} names a device that is not registered"));
         };
-        if let Err(why) = (self.check)(device, &claim.head.0, &invoice) {
+        let record = match &issued.drawn {
+            None => claim.head.0.clone(),
+            Some(_) => reader::joined(&claim.head.0, &drawn_record(&invoice)),
+        };
+        if let Err(why) = (self.check)(device, &record, &invoice) {
             findings.problem(format!("claim {id}: {why}"));
         }
     }
@@ -449,6 +454,20 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// Fields 2 to 7 of an invoice, which a device that draws numbers signs after the draft.
+fn drawn_record(invoice: &pb::Invoice) -> Vec<u8> {
+    pb::Invoice {
+        code: invoice.code.clone(),
+        number: invoice.number.clone(),
+        issue_time: invoice.issue_time.clone(),
+        device_id: invoice.device_id.clone(),
+        machine_number: invoice.machine_number.clone(),
+        record_version: invoice.record_version,
+        ..pb::Invoice::default()
+    }
+    .encode_to_vec()
 }
 
 fn chain(events: &BTreeMap<u64, Seen>, head: Option<Event>) -> Result<(), String> {
