@@ -5,43 +5,28 @@ use crate::{
     admission::Admission,
     clock::Clock,
     config::Config,
-    contract::{Profiles, gbk_len},
+    contract::gbk_len,
     delivery::{
         connector::{ClientTls, ClientTlsError},
         worker::{Delivery, Settings},
     },
-    health::{Ops, Readiness},
+    health::Ops,
     listener::{
         GrpcSettings, HealthHandle, Limits as ListenerLimits, Listener, TlsError, TlsFiles,
         TlsState, routes,
     },
     metrics::Exporter,
-    numbering::{self, Numbering, Parts, StartError, finisher::Finisher},
+    numbering::{self, Numbering, finisher::Finisher},
     pipeline::Pipeline,
-    refusal::Refusal,
-    registry::{BackendKind, Device},
     secret::Secret,
-    signer::{
-        Backend, CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, SoftwareSigner, WrappedKey,
-    },
-    store::{
-        StoreError,
-        embedded::{self, Checkpointer, Options, StartReport},
-    },
+    store::embedded::{Checkpointer, Options, StartReport},
     tasks::Tasks,
 };
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
-/// Key of the setting that holds the key store's header.
-pub const KEY_STORE: &str = "key_store";
+pub use crate::engine::{Core, EngineError, open_core};
+
 /// Pause between two looks at claims that are due again.
 const TICK: Duration = Duration::from_millis(20);
 /// Pause between two passive checkpoints.
@@ -54,24 +39,9 @@ const CALLS_MAX: usize = 16_384;
 /// Why the daemon does not start. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The books.
-    #[error("open the books")]
-    Store(#[source] StoreError),
-    /// The numbering actor.
-    #[error("start numbering")]
-    Numbering(#[source] StartError),
-    /// The key store.
-    #[error("open the key store")]
-    KeyStore(#[source] KeyStoreError),
-    /// A device's key contradicts what is registered: nothing may be signed with it.
-    #[error("device {device}: its key is not the registered one; restore the right books or key")]
-    KeyContradicts {
-        /// Device id.
-        device: String,
-    },
-    /// A setting could not be stored.
-    #[error("store the key store's header")]
-    Setting(#[source] Refusal),
+    /// Books, numbering or keys.
+    #[error(transparent)]
+    Engine(EngineError),
     /// A file.
     #[error("read {path}")]
     File {
@@ -98,9 +68,6 @@ pub enum BuildError {
     },
 }
 
-/// Why devices cannot sign, by device id.
-pub type Unusable = Arc<Mutex<BTreeMap<String, String>>>;
-
 /// A running daemon.
 pub struct Daemon {
     /// Where platforms connect.
@@ -123,179 +90,6 @@ pub struct Daemon {
 impl std::fmt::Debug for Daemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Daemon").field("platform_address", &self.platform_address).finish()
-    }
-}
-
-/// The books, numbering and signers: the part of the daemon that keeps the promises, without ports.
-pub struct Core {
-    /// Who owns the numbers.
-    pub numbering: Numbering,
-    /// Who owns open claims.
-    pub finisher: Arc<Finisher>,
-    /// Wraps and unwraps device keys.
-    pub keys: Arc<KeyStore>,
-    /// Rules by profile.
-    pub profiles: Profiles,
-    /// What was noticed at the start.
-    pub report: StartReport,
-    /// Batches of an earlier life without a receipt.
-    pub open_batches: Vec<crate::model::BatchNo>,
-    /// Moves the log into the books.
-    pub checkpointer: Checkpointer,
-    /// Devices that cannot sign.
-    pub unusable: Unusable,
-}
-
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("report", &self.report).finish_non_exhaustive()
-    }
-}
-
-/// Opens the books and starts numbering and signers.
-///
-/// # Errors
-/// When the books do not open, the clock is behind them, or the passphrase or a key is wrong.
-pub async fn open_core(
-    options: &Options,
-    passphrase: &Secret<String>,
-    limits: numbering::Limits,
-    clock: &Clock,
-) -> Result<Core, BuildError> {
-    let opened = embedded::open(options).map_err(BuildError::Store)?;
-    say(&opened.report);
-    let header = opened.books.setting(KEY_STORE).map_err(BuildError::Store)?;
-    let (keys, fresh) = open_keys(header.as_deref(), passphrase)?;
-    let checkpointer = opened.store.checkpointer().map_err(BuildError::Store)?;
-    let open_batches = opened.loaded.open_batches.clone();
-    let parts = Parts {
-        store: opened.store,
-        books: opened.books,
-        loaded: opened.loaded,
-        limits,
-        clock: clock.clone(),
-        read_only: opened.report.read_only.clone(),
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (numbering, finisher) =
-        Numbering::start(parts, |completions| Finisher::new(completions, clock.clone(), threads))
-            .map_err(BuildError::Numbering)?;
-    if let (Some(header), None) = (fresh, &opened.report.read_only) {
-        let value = header.to_bytes();
-        numbering
-            .change(move |round| {
-                round.put_setting(KEY_STORE, value);
-                Ok(())
-            })
-            .await
-            .map_err(BuildError::Setting)?;
-    }
-    let core = Core {
-        numbering,
-        finisher,
-        keys: Arc::new(keys),
-        profiles: Profiles::embedded(),
-        report: opened.report,
-        open_batches,
-        checkpointer,
-        unusable: Unusable::default(),
-    };
-    for device in core.numbering.registry().devices.values() {
-        core.load_device(device)?;
-    }
-    Ok(core)
-}
-
-fn say(report: &StartReport) {
-    if report.dropped_frames > 0 {
-        let frames = report.dropped_frames;
-        tracing::warn!(frames, "an unfinished commit was dropped; nobody was told of it");
-    }
-    match &report.read_only {
-        Some(why) => tracing::error!(why, "the books are READ-ONLY: nothing is issued"),
-        None => tracing::info!(commits = report.commits.0, "books open"),
-    }
-}
-
-fn open_keys(
-    header: Option<&[u8]>,
-    passphrase: &Secret<String>,
-) -> Result<(KeyStore, Option<KeyStoreHeader>), BuildError> {
-    match header {
-        Some(bytes) => {
-            let header = KeyStoreHeader::from_bytes(bytes).map_err(BuildError::KeyStore)?;
-            let keys = KeyStore::open(&header, passphrase).map_err(BuildError::KeyStore)?;
-            Ok((keys, None))
-        }
-        None => {
-            let (keys, header) = KeyStore::create(passphrase);
-            Ok((keys, Some(header)))
-        }
-    }
-}
-
-impl Core {
-    /// Gives a device its backend. An absent key closes the device's series alone; a contradicting one
-    /// refuses the start.
-    ///
-    /// # Errors
-    /// `KeyContradicts`.
-    pub fn load_device(&self, device: &Device) -> Result<(), BuildError> {
-        match self.backend(device) {
-            Ok(signer) => {
-                if signer.public_key() != device.public_key {
-                    return Err(BuildError::KeyContradicts { device: device.id.clone() });
-                }
-                let queue_len_max = numbering::Limits::default().open_claims_max;
-                self.finisher.pool().add_device(
-                    device.no,
-                    Backend::Proxy(Box::new(signer)),
-                    queue_len_max,
-                );
-                self.unusable().remove(&device.id);
-            }
-            Err(why) => {
-                tracing::error!(device = device.id, why, "the device cannot sign");
-                self.unusable().insert(device.id.clone(), why);
-            }
-        }
-        Ok(())
-    }
-
-    fn unusable(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
-        self.unusable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn backend(&self, device: &Device) -> Result<SoftwareSigner, String> {
-        if device.backend == BackendKind::SimulatedDevice {
-            return Err("simulated devices are attached by tests alone".into());
-        }
-        let wrapped = self.numbering.books().wrapped_key(device.no);
-        let wrapped = wrapped.map_err(|error| crate::refusal::chain(&error))?;
-        let wrapped = wrapped.ok_or("the books hold no key for it")?;
-        let key = self.keys.unwrap(&WrappedKey(wrapped), &device.id);
-        let key = key.map_err(|error| error.to_string())?;
-        let cipher = self.profiles.get(&device.profile).map(|profile| &profile.cipher);
-        let cipher = cipher.ok_or_else(|| format!("there is no profile {:?}", device.profile))?;
-        let form = CipherForm::of(cipher.length, &cipher.prefix)
-            .ok_or_else(|| format!("profile {:?} has an impossible cipher form", device.profile))?;
-        SoftwareSigner::new(&device.id, key, form).map_err(|error| error.to_string())
-    }
-
-    /// Whether the daemon issues, and what stands against it.
-    #[must_use]
-    pub fn readiness(numbering: &Numbering, unusable: &Unusable) -> Readiness {
-        let mut reasons: Vec<String> = numbering.stalled().into_iter().collect();
-        let broken = unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        reasons.extend(broken.iter().map(|(id, why)| format!("device {id}: {why}")));
-        let registry = numbering.registry();
-        let mut usable =
-            registry.devices.values().filter(|device| !broken.contains_key(&device.id));
-        let issues = numbering.stalled().is_none() && usable.any(|device| device.enabled);
-        if !issues && reasons.is_empty() {
-            reasons.push("no virtual device is registered and in use; add one".into());
-        }
-        Readiness { ready: issues, reasons }
     }
 }
 
@@ -328,7 +122,9 @@ pub async fn start(
         .map_err(BuildError::Upstream)?;
     let platform_socket = listen(config.platform_address).await?;
     let ops_socket = listen(config.ops_address).await?;
-    let core = open_core(&options, &passphrase, numbering_limits(config), &clock).await?;
+    let core = open_core(&options, &passphrase, numbering_limits(config), &clock)
+        .await
+        .map_err(BuildError::Engine)?;
     serve(config, core, (platform_socket, ops_socket), (tls, upstream), (exporter, clock)).await
 }
 

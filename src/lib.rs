@@ -16,6 +16,8 @@ pub mod contract;
 pub mod daemon;
 /// 7  Outbox → acceptance → receipt.
 pub mod delivery;
+/// Books, numbering and signers together, without ports.
+pub mod engine;
 /// 2  Peer certificate → platform.
 pub mod identity;
 /// 1  Connections, TLS, limits, wire ↔ domain.

@@ -1,13 +1,12 @@
-//! The operators' service over a Unix socket, and the commands that call it. Who may connect is decided by
+//! The operators' service over a Unix socket, and its client. Who may connect is decided by
 //! the socket's mode (0600) and by the peer's uid: ours, or root.
 
 mod answers;
 pub mod client;
-pub mod commands;
 mod service;
 mod status;
 
-use crate::{daemon::Core, pb::admin::v1::admin_service_server::AdminServiceServer};
+use crate::{engine::Core, pb::admin::v1::admin_service_server::AdminServiceServer};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,

@@ -3,7 +3,7 @@
 use super::{answers, status};
 use crate::{
     contract::gbk_len,
-    daemon::Core,
+    engine::Core,
     identity::PeerCertificate,
     model::{ClaimId, InvoiceNumber, Kind},
     numbering::{NewDevice, NewSegment},

@@ -178,7 +178,7 @@ impl Demo {
         admin
             .add_certificate(operate::AddCertificateRequest {
                 platform_id: PLATFORM.into(),
-                certificate: admin::commands::read_certificate(&self.client.cert)?,
+                certificate: super::operate::read_certificate(&self.client.cert)?,
             })
             .await?;
         let taxpayer = operate::Taxpayer {

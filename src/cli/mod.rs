@@ -6,13 +6,14 @@ pub mod client;
 mod config;
 pub mod demo;
 pub mod explain;
+mod operate;
 pub mod output;
 mod serve;
 mod simulate;
 mod verify;
 
-use crate::admin::commands::{self as operate, OperateCommand};
 use clap::{Parser, Subcommand};
+use operate::OperateCommand;
 use output::Format;
 use std::{path::PathBuf, process::ExitCode};
 

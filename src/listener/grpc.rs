@@ -5,6 +5,7 @@ use super::call::CallDeadline;
 use crate::{
     identity::PeerCertificate,
     pb::{self, v1},
+    pipeline::PlatformApi,
     refusal::Refusal,
     status,
 };
@@ -20,42 +21,6 @@ use v1::{
     reconciliation_service_server as reconciliation, red_service_server as red,
     stock_service_server as stock,
 };
-
-/// What the listener needs of the pipeline. A panic inside is answered INTERNAL; after a claim the
-/// pipeline itself answers IN_DOUBT.
-#[async_trait]
-pub trait PlatformApi: Send + Sync + 'static {
-    /// Issues one invoice, or says IN_DOUBT when `deadline` has passed.
-    async fn issue(
-        &self,
-        peer: Option<PeerCertificate>,
-        deadline: Duration,
-        draft: Option<v1::InvoiceDraft>,
-    ) -> Result<v1::Outcome, Refusal>;
-
-    /// Says what is known of a serial.
-    async fn query(
-        &self,
-        peer: Option<PeerCertificate>,
-        taxpayer_id: String,
-        serial: String,
-    ) -> Result<v1::Outcome, Refusal>;
-
-    /// Says what became of a serial, and closes an unused one.
-    async fn resolve(
-        &self,
-        peer: Option<PeerCertificate>,
-        deadline: Duration,
-        taxpayer_id: String,
-        serial: String,
-    ) -> Result<v1::Outcome, Refusal>;
-
-    /// Says who the caller is.
-    async fn describe_self(
-        &self,
-        peer: Option<PeerCertificate>,
-    ) -> Result<v1::GetSelfResponse, Refusal>;
-}
 
 /// Bounds of messages.
 #[derive(Debug, Clone, Copy)]

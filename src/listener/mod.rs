@@ -21,6 +21,6 @@ pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER};
 pub use client::{ClientIo, ClientTls, ConnectError, channel, client_config, connect};
 pub use coalesce::CoalesceIo;
 pub use connections::{ConnectionInfo, Connections};
-pub use grpc::{GrpcSettings, HealthHandle, PlatformApi, routes};
+pub use grpc::{GrpcSettings, HealthHandle, routes};
 pub use serve::{Limits, Listener};
 pub use tls::{TlsError, TlsFiles, TlsState};

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock,
-    contract::{self, Checked, ContentDigest},
+    contract::{Checked, ContentDigest, Draft, digest},
     model::{ClaimId, CstTime, DeviceSerial, InvoiceNumber, RequestKey, SeriesNo},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
@@ -84,11 +84,7 @@ impl Round<'_> {
     }
 
     /// What a bound serial is answered with; none when it is free.
-    fn known(
-        &self,
-        key: &RequestKey,
-        draft: &contract::Draft,
-    ) -> Result<Option<Decision>, Refusal> {
+    fn known(&self, key: &RequestKey, draft: &Draft) -> Result<Option<Decision>, Refusal> {
         let found = match self.bound.get(key) {
             Some(Bound::Claim(id, digest)) => {
                 same_content(*digest, draft)?;
@@ -540,11 +536,11 @@ pub(super) fn outcome_of(found: &Found) -> Option<Outcome> {
 }
 
 /// Refuses another content under a bound serial. Compared with the digest version used then.
-pub(super) fn same_content(stored: ContentDigest, draft: &contract::Draft) -> Result<(), Refusal> {
+pub(super) fn same_content(stored: ContentDigest, draft: &Draft) -> Result<(), Refusal> {
     let ours = if stored.version == draft.digest.version {
         Some(draft.digest)
     } else {
-        contract::digest(stored.version, &draft.wire)
+        digest(stored.version, &draft.wire)
     };
     if ours == Some(stored) {
         return Ok(());

@@ -1,14 +1,16 @@
 //! One kind of request each, top to bottom; every step needs what the step above returned.
 
+mod api;
 mod issue;
 mod query;
+
+pub use api::PlatformApi;
 
 use crate::{
     admission::Admission,
     clock::Clock,
     contract::{Profiles, Target},
     identity::{self, PeerCertificate},
-    listener::PlatformApi,
     model::{CstTime, Kind, RequestKey, Serial},
     numbering::{IssuedInvoice, Numbering, Outcome},
     pb::v1 as pb,

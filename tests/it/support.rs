@@ -6,11 +6,12 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use skproxy::{
     clock, identity,
     listener::{
-        ClientTls, GrpcSettings, HealthHandle, Limits, Listener, PlatformApi, TlsFiles, TlsState,
-        channel, client_config, routes,
+        ClientTls, GrpcSettings, HealthHandle, Limits, Listener, TlsFiles, TlsState, channel,
+        client_config, routes,
     },
     metrics::{self, Exporter},
     pb::{codec, v1},
+    pipeline::PlatformApi,
     refusal::{Reason, Refusal},
     registry::Registry,
 };

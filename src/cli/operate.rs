@@ -1,11 +1,11 @@
 //! The operators' commands: each is one call on the admin socket. What changes books asks for `--yes`.
 
-use super::client::connect;
+use super::{
+    Exit,
+    output::{self, Format, Names},
+};
 use crate::{
-    cli::{
-        Exit,
-        output::{self, Format, Names},
-    },
+    admin::client::connect,
     pb::{admin::v1 as pb, v1},
 };
 use anyhow::{Context as _, Result};
