@@ -1,0 +1,341 @@
+//! How operators write their commands.
+
+use crate::{cli::output::Format, pb::v1};
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Which daemon, and how to print.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Admin socket of the daemon
+    #[arg(long, global = true, env = "SKPROXY_SOCKET", default_value = "admin.sock")]
+    pub(super) socket: PathBuf,
+    /// How to print
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// Invoice kinds as operators write them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KindName {
+    /// 004 增值税专用发票
+    SpecialPaper,
+    /// 007 增值税普通发票
+    NormalPaper,
+    /// 025 卷票
+    Roll,
+    /// 026 增值税电子普通发票
+    ENormal,
+    /// 028 增值税电子专用发票
+    ESpecial,
+}
+
+impl KindName {
+    pub(super) fn wire(self) -> i32 {
+        match self {
+            Self::SpecialPaper => v1::InvoiceKind::SpecialPaper,
+            Self::NormalPaper => v1::InvoiceKind::NormalPaper,
+            Self::Roll => v1::InvoiceKind::Roll,
+            Self::ENormal => v1::InvoiceKind::ENormal,
+            Self::ESpecial => v1::InvoiceKind::ESpecial,
+        }
+        .into()
+    }
+}
+
+/// Backends as operators write them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendName {
+    /// Software key, ECDSA P-256
+    SoftwareP256,
+    /// Software key, SM2
+    SoftwareSm2,
+}
+
+/// Everything that an operator does to a running daemon.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperateCommand {
+    /// Platforms (平台) and their certificates
+    Platform {
+        #[command(subcommand)]
+        command: PlatformCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Taxpayers (纳税人)
+    Taxpayer {
+        #[command(subcommand)]
+        command: TaxpayerCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Which platform may act for which taxpayer (按户接入)
+    Binding {
+        #[command(subcommand)]
+        command: BindingCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Virtual devices (虚拟设备)
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Number segments (号段)
+    Stock {
+        #[command(subcommand)]
+        command: StockCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Routes to the acceptance side, by province
+    Route {
+        #[command(subcommand)]
+        command: RouteCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Series: one device and kind
+    Series {
+        #[command(subcommand)]
+        command: SeriesCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Open claims and voids
+    Invoice {
+        #[command(subcommand)]
+        command: InvoiceCommand,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Whether the daemon issues, and what stands against it
+    Status {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `platform …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlatformCommand {
+    /// Register a platform, and bind a certificate's key to it
+    Add {
+        /// Platform code (DSPTBM)
+        #[arg(long)]
+        id: String,
+        /// Name
+        #[arg(long)]
+        name: String,
+        /// Client certificate, PEM
+        #[arg(long)]
+        cert: Option<PathBuf>,
+    },
+    /// Bind another certificate's key to a platform, for ever
+    AddCertificate {
+        /// Platform code
+        #[arg(long)]
+        id: String,
+        /// Client certificate, PEM
+        #[arg(long)]
+        cert: PathBuf,
+    },
+    /// List platforms
+    List,
+    /// Show one
+    Show {
+        /// Platform code
+        id: String,
+    },
+}
+
+/// `taxpayer …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaxpayerCommand {
+    /// Register a taxpayer
+    Add {
+        /// Taxpayer id (纳税人识别号)
+        #[arg(long)]
+        id: String,
+        /// Name, as in its devices
+        #[arg(long)]
+        name: String,
+        /// Province code, two digits
+        #[arg(long)]
+        province: String,
+    },
+    /// List taxpayers
+    List,
+    /// Show one
+    Show {
+        /// Taxpayer id
+        id: String,
+    },
+}
+
+/// `binding …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BindingCommand {
+    /// Let a platform act for a taxpayer
+    Add {
+        /// Platform code
+        #[arg(long)]
+        platform: String,
+        /// Taxpayer id
+        #[arg(long)]
+        taxpayer: String,
+    },
+    /// List bindings
+    List,
+    /// Show the bindings of one platform
+    Show {
+        /// Platform code
+        platform: String,
+    },
+}
+
+/// `device …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Make a device; the daemon makes its key
+    Add {
+        /// Device id (虚拟设备编号)
+        #[arg(long)]
+        id: String,
+        /// Taxpayer id
+        #[arg(long)]
+        taxpayer: String,
+        /// Machine number (JQBH), 12 digits
+        #[arg(long)]
+        machine_number: String,
+        /// How it signs
+        #[arg(long, value_enum)]
+        backend: BackendName,
+        /// Kinds it may issue; may be repeated
+        #[arg(long = "kind", value_enum, required = true)]
+        kinds: Vec<KindName>,
+        /// Profile of its rules
+        #[arg(long, default_value = "baiwang")]
+        profile: String,
+        /// Test device; cannot be changed later
+        #[arg(long)]
+        test: bool,
+    },
+    /// List devices
+    List,
+    /// Show one
+    Show {
+        /// Device id
+        id: String,
+    },
+    /// Take new invoices again
+    Enable {
+        /// Device id
+        id: String,
+    },
+    /// Take no new invoices
+    Disable {
+        /// Device id
+        id: String,
+    },
+}
+
+/// `stock …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StockCommand {
+    /// Register a segment
+    Add {
+        /// Device id
+        #[arg(long)]
+        device: String,
+        /// Kind
+        #[arg(long, value_enum)]
+        kind: KindName,
+        /// Invoice code, 10 or 12 digits
+        #[arg(long)]
+        code: String,
+        /// First number, 8 digits
+        #[arg(long)]
+        first: String,
+        /// Last number, 8 digits, inclusive
+        #[arg(long)]
+        last: String,
+    },
+    /// List segments with numbers left
+    List,
+    /// Show the segments of one device
+    Show {
+        /// Device id
+        device: String,
+    },
+}
+
+/// `route …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RouteCommand {
+    /// Add or replace the route of a province
+    Add {
+        /// Province code, two digits; `*` for all others
+        #[arg(long)]
+        province: String,
+        /// Acceptance address, host:port
+        #[arg(long)]
+        address: String,
+        /// Name to check in its certificate
+        #[arg(long)]
+        server_name: String,
+        /// Its receipt key: SubjectPublicKeyInfo (P-256), DER file
+        #[arg(long)]
+        receipt_key: PathBuf,
+    },
+    /// List routes
+    List,
+}
+
+/// `series …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SeriesCommand {
+    /// List series
+    List,
+    /// Show the series of one device
+    Show {
+        /// Device id
+        device: String,
+    },
+    /// Open a frozen series again, after a person looked into it
+    Unfreeze {
+        /// Device id
+        #[arg(long)]
+        device: String,
+        /// Kind
+        #[arg(long, value_enum)]
+        kind: KindName,
+        /// Why it may go on; kept in the audit log
+        #[arg(long)]
+        reason: String,
+        /// Do it; without this the plan is shown
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `invoice …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InvoiceCommand {
+    /// List claims without a signature
+    Open,
+    /// Void the number of an open claim (空白作废); it can never be issued then
+    BlankVoid {
+        /// Claim id, from `invoice open`
+        #[arg(long)]
+        claim: u64,
+        /// Why; kept for ever and told to the authority
+        #[arg(long)]
+        reason: String,
+        /// Do it; without this the plan is shown
+        #[arg(long)]
+        yes: bool,
+    },
+}
