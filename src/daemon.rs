@@ -6,14 +6,10 @@ use crate::{
     clock::Clock,
     config::Config,
     contract::gbk_len,
-    delivery::{
-        connector::{ClientTls, ClientTlsError},
-        worker::{Delivery, Settings},
-    },
+    delivery::worker::{Delivery, Settings},
     health::Ops,
     listener::{
-        GrpcSettings, HealthHandle, Limits as ListenerLimits, Listener, TlsError, TlsFiles,
-        TlsState, routes,
+        GrpcSettings, HealthHandle, Limits as ListenerLimits, Listener, TlsFiles, TlsState, routes,
     },
     metrics::Exporter,
     numbering::{self, Numbering, finisher::Finisher},
@@ -21,6 +17,7 @@ use crate::{
     secret::Secret,
     store::embedded::{Checkpointer, Options, StartReport},
     tasks::Tasks,
+    transport::{ClientTls, TlsError},
 };
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
@@ -56,7 +53,7 @@ pub enum BuildError {
     Tls(#[source] TlsError),
     /// TLS towards the acceptance.
     #[error("prepare TLS towards the acceptance")]
-    Upstream(#[source] ClientTlsError),
+    Upstream(#[source] TlsError),
     /// A port or socket.
     #[error("listen on {address}")]
     Listen {

@@ -45,3 +45,4 @@ pub mod pb;
 pub mod refusal;
 pub mod secret;
 pub mod tasks;
+pub mod transport;

@@ -10,13 +10,13 @@ use crate::{
     cli::certs::{DevPki, Existing, issue_client, make_dev_pki},
     clock::Clock,
     delivery::{
-        connector::ClientTls,
         receipt::{BatchId, Lie, Verdict},
         upstream::{SegmentRequest, Upstream, UpstreamError},
     },
     model::{DeviceNo, Kind, TaxpayerNo},
     pb::authority::v1::BatchItem,
     registry::{BackendKind, Device, Route},
+    transport::ClientTls,
 };
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     clock,
-    listener::{channel, client_config},
     pb::v1::{self as pb, invoice_service_client::InvoiceServiceClient},
+    transport::{ClientTls, channel},
 };
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
@@ -133,7 +133,7 @@ fn read_draft(path: &PathBuf) -> Result<pb::InvoiceDraft> {
 /// # Errors
 /// When files cannot be read, or nothing answers.
 pub(crate) async fn connect(connection: &Connection) -> Result<InvoiceServiceClient<Channel>> {
-    let tls = client_config(&connection.ca, &connection.cert, &connection.key)?;
+    let tls = ClientTls::load(&connection.ca, &connection.cert, &connection.key)?;
     let host = connection.address.rsplit_once(':').map_or("", |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let name = connection.server_name.as_deref().unwrap_or(host);

@@ -14,14 +14,12 @@ use crate::{
     config::{Config, DeliverySettings, Limits, Log, Tls, UpstreamTls},
     contract::sample::{self, SELLER},
     daemon::{self, Daemon},
-    delivery::{
-        connector::ClientTls,
-        upstream::{SegmentRequest, Upstream},
-    },
+    delivery::upstream::{SegmentRequest, Upstream},
     metrics,
     model::{InvoiceNumber, Kind},
     pb::{admin::v1 as operate, v1 as pb},
     registry::Route,
+    transport::ClientTls,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;

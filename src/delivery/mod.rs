@@ -1,6 +1,5 @@
 //! 7  Delivery: outbox → acceptance → receipt.
 
-pub mod connector;
 pub mod receipt;
 pub mod upstream;
 pub mod worker;

@@ -4,10 +4,7 @@
 //! Invariants: no receipt leaves here unverified; this is the only file that reads received status
 //! codes.
 
-use super::{
-    connector::{ClientTls, ClientTlsError},
-    receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt},
-};
+use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt};
 use crate::{
     model::{CstTime, InvoiceNumber, Kind},
     pb::authority::v1::{
@@ -16,19 +13,13 @@ use crate::{
         acceptance_service_client::AcceptanceServiceClient,
     },
     registry::{Device, Route},
+    transport::{ClientTls, ConnectError, lazy_channel},
 };
 use std::{future::Future, time::Duration};
-use tonic::{
-    Code, Request, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 /// How long a call may take, connecting included.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A quiet connection is probed, so that a dead peer does not swallow one call after another.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// A probe without an answer ends the connection.
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
 
 /// What a call to the acceptance came to when it gave no answer to be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +44,20 @@ pub enum UpstreamError {
     Lying {
         /// What is wrong with it.
         lie: Lie,
+    },
+}
+
+/// Why a route cannot be used as it is set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// The address or the server name is none.
+    #[error("open the route's channel")]
+    Channel(#[source] ConnectError),
+    /// The receipt key is no P-256 key in DER.
+    #[error("the receipt key of route {province} is no P-256 key in DER")]
+    ReceiptKey {
+        /// The route's province.
+        province: String,
     },
 }
 
@@ -101,16 +106,11 @@ impl Upstream {
     ///
     /// # Errors
     /// When the route's server name is no name or its receipt key no P-256 key.
-    pub fn new(route: &Route, tls: &ClientTls) -> Result<Self, ClientTlsError> {
+    pub fn new(route: &Route, tls: &ClientTls) -> Result<Self, RouteError> {
         let receipt_key = ReceiptKey::parse(&route.receipt_key)
-            .ok_or_else(|| ClientTlsError::ReceiptKey { province: route.province.clone() })?;
-        let connector = tls.connector(&route.address, &route.server_name)?;
-        let channel = Endpoint::from_shared(format!("http://{}", route.address))
-            .map_err(|_| ClientTlsError::Address { address: route.address.clone() })?
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_ANSWER)
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector);
+            .ok_or_else(|| RouteError::ReceiptKey { province: route.province.clone() })?;
+        let channel =
+            lazy_channel(&route.address, &route.server_name, tls).map_err(RouteError::Channel)?;
         Ok(Self { client: AcceptanceServiceClient::new(channel), receipt_key })
     }
 

@@ -4,7 +4,6 @@
 //! and the same bytes, since both come from the books; nothing but a verified receipt ends a batch.
 
 use super::{
-    connector::ClientTls,
     receipt::{BatchId, Verdict, VerifiedReceipt},
     upstream::{Upstream, UpstreamError},
 };
@@ -17,6 +16,7 @@ use crate::{
     registry::{Registry, Route},
     store::{DeliveryBatch, Fate, ReceiptRecord, Rejection, StoreError},
     tasks::Tasks,
+    transport::ClientTls,
 };
 use metrics::{Counter, Gauge, counter, gauge};
 use prost::Message as _;
@@ -60,7 +60,7 @@ enum DeliveryError {
     #[error("province {province} has no route; add one with `skproxy route add`")]
     NoRoute { province: String },
     #[error("the route's settings cannot be used")]
-    Route(#[source] super::connector::ClientTlsError),
+    Route(#[source] super::upstream::RouteError),
     #[error("read what is to be delivered")]
     Books(#[source] StoreError),
     #[error("hand a batch in")]

@@ -8,8 +8,6 @@
 //! end of a connection's age.
 
 mod call;
-mod client;
-mod coalesce;
 mod connections;
 mod grpc;
 mod handshake;
@@ -18,9 +16,7 @@ mod session;
 mod tls;
 
 pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER};
-pub use client::{ClientIo, ClientTls, ConnectError, channel, client_config, connect};
-pub use coalesce::CoalesceIo;
 pub use connections::{ConnectionInfo, Connections};
 pub use grpc::{GrpcSettings, HealthHandle, routes};
 pub use serve::{Limits, Listener};
-pub use tls::{TlsError, TlsFiles, TlsState};
+pub use tls::{TlsFiles, TlsState};

@@ -7,12 +7,11 @@
 
 use super::{
     call::PeerService,
-    coalesce::CoalesceIo,
     connections::{Connections, Entry},
     handshake::{HandshakeError, handshake},
     tls::TlsState,
 };
-use crate::{clock, identity::PeerCertificate, metrics::metrics, tasks};
+use crate::{clock, identity::PeerCertificate, metrics::metrics, tasks, transport::CoalesceIo};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};

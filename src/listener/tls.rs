@@ -5,13 +5,14 @@
 //! Invariants: no session store and no tickets, since a resumed session skips the client's
 //! certificate; a reload that fails leaves the configuration in force.
 
-use crate::metrics::metrics;
+use crate::{
+    metrics::metrics,
+    transport::{ALPN_H2, TlsError, certificates, private_key, provider, roots},
+};
 use arc_swap::ArcSwap;
 use rustls::{
-    RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
-    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
+    ServerConfig,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::TLS13,
 };
 use std::{
@@ -22,37 +23,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The only protocol spoken.
-const ALPN_H2: &[u8] = b"h2";
-
 /// How often the files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
-
-/// Why certificates or keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file could not be read, or is not PEM.
-    #[error("read {path}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: pem::Error,
-    },
-    /// A file holds no certificate.
-    #[error("{path} holds no certificate")]
-    Empty {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// TLS refuses a certificate or key: one that does not parse, or a key of another certificate.
-    #[error("use the certificates and the key")]
-    Refused(#[source] rustls::Error),
-    /// The CAs make no verifier.
-    #[error("use the client CAs")]
-    Verifier(#[source] VerifierBuilderError),
-}
 
 /// Where the server's certificate and the client CAs are, all PEM.
 #[derive(Debug, Clone)]
@@ -162,12 +134,6 @@ impl TlsState {
     }
 }
 
-/// The provider of every TLS connection, handed over explicitly: a process-wide default could be
-/// another.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
-
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let roots = Arc::new(roots(&files.client_ca)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
@@ -183,44 +149,4 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
-}
-
-/// The client's configuration for TLS 1.3 with a client certificate.
-pub(super) fn client(
-    ca: &Path,
-    certificate: &Path,
-    key: &Path,
-) -> Result<rustls::ClientConfig, TlsError> {
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(TlsError::Refused)?
-        .with_root_certificates(roots(ca)?)
-        .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-        .map_err(TlsError::Refused)?;
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(TlsError::Refused)?;
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = |source| TlsError::File { path: path.to_owned(), source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(file)?;
-    if found.is_empty() {
-        return Err(TlsError::Empty { path: path.to_owned() });
-    }
-    Ok(found)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|source| TlsError::File { path: path.to_owned(), source })
 }

@@ -3,8 +3,9 @@
 use crate::support::{Ca, Server, draft, echo, eventually, key_of, metric, refused, tls_of};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use skproxy::{
-    listener::{Limits, REQUEST_ID_HEADER, channel, connect},
+    listener::{Limits, REQUEST_ID_HEADER},
     pb::v1,
+    transport::{channel, connect},
 };
 use std::{fs, io, sync::Arc, time::Duration};
 use tokio::{

@@ -2,8 +2,9 @@
 
 use crate::support::{BOUND, Echo, Server, draft, eventually, key_of, metric, tls_of};
 use skproxy::{
-    listener::{ClientTls, Limits, channel},
+    listener::Limits,
     pb::v1::invoice_service_client::InvoiceServiceClient,
+    transport::{ClientTls, channel},
 };
 use std::{
     net::SocketAddr,

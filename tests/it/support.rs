@@ -5,15 +5,13 @@ use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use skproxy::{
     clock, identity,
-    listener::{
-        ClientTls, GrpcSettings, HealthHandle, Limits, Listener, TlsFiles, TlsState, channel,
-        client_config, routes,
-    },
+    listener::{GrpcSettings, HealthHandle, Limits, Listener, TlsFiles, TlsState, routes},
     metrics::{self, Exporter},
     pb::{codec, v1},
     pipeline::PlatformApi,
     refusal::{Reason, Refusal},
     registry::Registry,
+    transport::{ClientTls, channel},
 };
 use std::{
     fs,
@@ -245,7 +243,7 @@ impl Server {
 }
 
 pub(crate) fn tls_of(ca: &Path, pair: &Pair) -> ClientTls {
-    client_config(ca, &pair.certificate, &pair.key).unwrap()
+    ClientTls::load(ca, &pair.certificate, &pair.key).unwrap()
 }
 
 /// The SHA-256 of a certificate's key, as the listener names it.

@@ -7,8 +7,19 @@ use super::{Source, paths};
 /// `cli` is above `daemon`, because `serve` and `demo` start one.
 const LAYERS: &[&[&str]] = &[
     &[
-        "clock", "config", "convert", "health", "metrics", "model", "pb", "refusal", "registry",
-        "secret", "status", "tasks",
+        "clock",
+        "config",
+        "convert",
+        "health",
+        "metrics",
+        "model",
+        "pb",
+        "refusal",
+        "registry",
+        "secret",
+        "status",
+        "tasks",
+        "transport",
     ],
     &["store"],
     &["admission", "contract", "delivery", "identity", "numbering", "signer"],

@@ -8,10 +8,7 @@ use super::{
     Exit,
     output::{self, Format, Names},
 };
-use crate::{
-    admin::client::connect,
-    pb::admin::v1 as pb,
-};
+use crate::{admin::client::connect, pb::admin::v1 as pb};
 use anyhow::{Context as _, Result};
 use args::{
     BackendName, BindingCommand, DeviceCommand, InvoiceCommand, KindName, PlatformCommand,

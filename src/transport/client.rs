@@ -3,14 +3,15 @@
 
 use super::{
     coalesce::CoalesceIo,
-    tls::{self, TlsError},
+    pem::{self, TlsError},
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
+use tower::Service;
 
 /// How long a connection may take to stand, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,12 +61,14 @@ pub enum ConnectError {
 #[derive(Debug, Clone)]
 pub struct ClientTls(Arc<rustls::ClientConfig>);
 
-/// Reads the CA of the server and the client's own certificate and key, all PEM.
-///
-/// # Errors
-/// When a file cannot be read or used.
-pub fn client_config(ca: &Path, certificate: &Path, key: &Path) -> Result<ClientTls, TlsError> {
-    Ok(ClientTls(Arc::new(tls::client(ca, certificate, key)?)))
+impl ClientTls {
+    /// Reads the CA of the server and the client's own certificate and key, all PEM.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used.
+    pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(pem::client(ca, certificate, key)?)))
+    }
 }
 
 /// Connects to `address` (`host:port`), without delay on small segments, and checks `server_name`
@@ -112,19 +115,50 @@ pub async fn channel(
     tls: &ClientTls,
 ) -> Result<Channel, ConnectError> {
     let failed = |source| ConnectError::Channel { address: address.to_owned(), source };
+    let connector = connector(address, server_name, tls);
+    endpoint(address, server_name)?.connect_with_connector(connector).await.map_err(failed)
+}
+
+/// As `channel`, but connects when it is first used.
+///
+/// # Errors
+/// When the server name is none.
+pub fn lazy_channel(
+    address: &str,
+    server_name: &str,
+    tls: &ClientTls,
+) -> Result<Channel, ConnectError> {
+    let connector = connector(address, server_name, tls);
+    Ok(endpoint(address, server_name)?.connect_with_connector_lazy(connector))
+}
+
+fn endpoint(address: &str, server_name: &str) -> Result<Endpoint, ConnectError> {
+    ServerName::try_from(server_name)
+        .map_err(|source| ConnectError::ServerName { name: server_name.to_owned(), source })?;
     // TLS is the connector's, so the scheme tonic sees is the plain one.
-    let endpoint = Endpoint::from_shared(format!("http://{server_name}"))
-        .map_err(failed)?
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|source| ConnectError::Channel { address: address.to_owned(), source })?;
+    Ok(endpoint
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true))
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<ClientIo>, ConnectError>> + Send>>;
+
+fn connector(
+    address: &str,
+    server_name: &str,
+    tls: &ClientTls,
+) -> impl Service<http::Uri, Response = TokioIo<ClientIo>, Error = ConnectError, Future = Connecting>
++ Send
++ use<> {
     let target = Arc::new((address.to_owned(), server_name.to_owned(), tls.clone()));
-    let connector = tower::service_fn(move |_: http::Uri| {
+    tower::service_fn(move |_: http::Uri| -> Connecting {
         let target = Arc::clone(&target);
-        async move {
+        Box::pin(async move {
             let (address, server_name, tls) = &*target;
             connect(address, server_name, tls).await.map(TokioIo::new)
-        }
-    });
-    endpoint.connect_with_connector(connector).await.map_err(failed)
+        })
+    })
 }
