@@ -1,6 +1,9 @@
 //! IssueInvoice (开具发票): who asks, what for, is it known, is it right, its number, its signature.
 
-use super::{Pipeline, request_key, target};
+use super::{
+    Pipeline,
+    target::{request_key, target},
+};
 use crate::{
     contract,
     identity::PeerCertificate,

@@ -1,6 +1,9 @@
 //! GetInvoice, ResolveInvoice and GetSelf: what is known, and the final word on a serial.
 
-use super::{Pipeline, not_bound, request_key};
+use super::{
+    Pipeline,
+    target::{not_bound, request_key},
+};
 use crate::{
     identity::PeerCertificate,
     numbering::{Assigned, Known, Outcome},

@@ -122,7 +122,11 @@ class Suite:
             serial=serial,
             kind=types.INVOICE_KIND_E_NORMAL,
             color=types.INVOICE_COLOR_BLUE,
-            seller=types.Party(taxpayer_id=facts["taxpayer_id"], name=facts["seller_name"]),
+            seller=types.Party(
+                taxpayer_id=facts["taxpayer_id"],
+                name=facts["seller_name"],
+                address_phone="示例市示例路1号 000-00000000",
+            ),
             buyer=types.Party(name="个人"),
             drawer="开票员",
             amount_fen=20000,
