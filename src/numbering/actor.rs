@@ -251,12 +251,12 @@ impl<S: Store> Actor<S> {
             return self.refuse_all(work, completions, &refusal);
         }
         let now = self.shared.clock.now();
-        let stamping = self.guard.judge(now, self.shared.clock.elapsed()).map(drop);
-        let space = self.store.has_reserve();
-        let mut round = self.book.round(&self.store, now, stamping);
+        let judged = self.guard.judge(now, self.shared.clock.elapsed()).map(drop);
+        let claiming = if self.store.has_reserve() { judged } else { Err(store_full()) };
+        let mut round = self.book.round(&self.store, now, claiming);
         let verdicts: Vec<_> =
             completions.iter_mut().map(|completion| complete(&mut round, completion)).collect();
-        let owed: Vec<_> = work.into_iter().map(|work| decide(&mut round, work, space)).collect();
+        let owed: Vec<_> = work.into_iter().map(|work| decide(&mut round, work)).collect();
         let (batch, change) = round.finish();
         if batch.is_empty() {
             self.absorb(change);
@@ -411,6 +411,13 @@ impl<S: Store> Actor<S> {
                     answer(reply, Ok(Assigned::Done(outcome)));
                 }
                 Owed::Wait(claim, reply) => self.wait(claim, reply, &[]),
+                // A claim of an earlier commit stands: whoever asks for it must not hear REFUSED.
+                Owed::Assign(Ok(Decision::Theirs(claim)), reply)
+                | Owed::Resolve(Ok(Resolved::Open(claim)), reply)
+                    if self.book.open.contains_key(&claim) =>
+                {
+                    self.wait(claim, reply, &[]);
+                }
                 Owed::Assign(_, reply) | Owed::Resolve(_, reply) => {
                     answer(reply, Err(refusal.clone()));
                 }
@@ -514,13 +521,12 @@ fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
     }
 }
 
-fn decide(round: &mut Round<'_>, work: Work, space: bool) -> Owed {
+fn decide(round: &mut Round<'_>, work: Work) -> Owed {
     match work {
         // Whoever hung up before its turn gets no claim: nothing is spent on it.
         Work::Assign { reply, .. } if reply.is_closed() => {
             Owed::Assign(Ok(Decision::Done(Outcome::Unknown)), reply)
         }
-        Work::Assign { reply, .. } if !space => Owed::Assign(Err(store_full()), reply),
         Work::Assign { checked, reply } => Owed::Assign(round.assign(*checked), reply),
         Work::Wait { claim, reply } => Owed::Wait(claim, reply),
         Work::Resolve { key, reply } => Owed::Resolve(round.resolve(key), reply),
