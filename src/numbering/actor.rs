@@ -13,7 +13,8 @@ use super::{
 use crate::{
     clock::Clock,
     contract::Checked,
-    convert::{len_u64, millis},
+    convert::{len_u64, metric, millis},
+    metrics::metrics,
     model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     signer::{DeviceAnswer, Signed},
@@ -262,19 +263,31 @@ impl<S: Store> Actor<S> {
             self.absorb(change);
             return self.tell(owed, completions.into_iter().zip(verdicts).collect(), None);
         }
-        let since = millis(self.shared.clock.elapsed()).max(1);
+        let incidents = batch.incidents.len();
+        let begun = self.shared.clock.elapsed();
+        let since = millis(begun).max(1);
         self.shared.commit_since_ms.store(since, Ordering::Relaxed);
         let committed = self.store.commit(batch);
         self.shared.commit_since_ms.store(0, Ordering::Relaxed);
         let completions = completions.into_iter().zip(verdicts).collect();
         match committed {
             Ok(committed) => {
+                metrics().incidents.increment(len_u64(incidents));
+                self.measure(&committed, begun);
                 self.absorb(change);
                 self.tell(owed, completions, Some(committed));
             }
             Err(CommitError::Full) => self.full(owed, completions),
             Err(error) => abort(&error),
         }
+    }
+
+    fn measure(&self, committed: &Committed, begun: Duration) {
+        let took = self.shared.clock.elapsed().saturating_sub(begun);
+        metrics().commits.increment(1);
+        metrics().commit_duration.record(took);
+        metrics().claims.increment(len_u64(committed.claims.len()));
+        metrics().issued.increment(len_u64(committed.issued.len()));
     }
 
     fn absorb(&mut self, change: Change) {
@@ -284,7 +297,9 @@ impl<S: Store> Actor<S> {
             shared.registry.store(Arc::clone(&self.book.registry));
         }
         shared.commits.store(self.store.counter().0, Ordering::Relaxed);
-        shared.open.store(len_u64(self.book.open.len()), Ordering::Relaxed);
+        let open = len_u64(self.book.open.len());
+        shared.open.store(open, Ordering::Relaxed);
+        metrics().open_claims.set(metric(open));
         let waiting: usize = self.book.outbox.values().map(std::collections::BTreeSet::len).sum();
         shared.undelivered.store(len_u64(waiting), Ordering::Relaxed);
     }
