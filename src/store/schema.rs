@@ -108,11 +108,9 @@ pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
         .map_err(sqlite("read the schema version"))
 }
 
-/// Makes the tables in an empty file, in one transaction.
+/// Makes the tables in an empty file, within the caller's transaction.
 pub(super) fn create(connection: &Connection) -> Result<(), StoreError> {
     connection
-        .execute_batch(&format!(
-            "BEGIN IMMEDIATE;{TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
-        ))
+        .execute_batch(&format!("{TABLES} PRAGMA user_version = {VERSION};"))
         .map_err(sqlite("make the tables"))
 }
