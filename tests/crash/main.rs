@@ -5,12 +5,16 @@
 #[cfg(test)]
 mod checker;
 #[cfg(test)]
+mod fault;
+#[cfg(test)]
 #[path = "../faults/mod.rs"]
 pub mod faults;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod ledger;
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod worker;
 #[cfg(test)]

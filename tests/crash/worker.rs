@@ -65,7 +65,9 @@ struct Client {
 impl Client {
     async fn run(mut self) {
         for call in 0..self.orders.calls {
-            let device = if self.task % 4 == 3 { 'D' } else { 'S' };
+            // A lone client takes turns between the devices.
+            let turn = if self.orders.tasks == 1 { call } else { self.task };
+            let device = if turn % 4 == 3 { 'D' } else { 'S' };
             let serial = format!("{device}{}t{}c{call}", self.orders.life, self.task);
             let pick = if self.orders.tasks == 1 { 9 } else { self.random.below(12) };
             match pick {
