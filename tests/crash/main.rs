@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod checker;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod fault;
 #[cfg(test)]
 #[path = "../faults/mod.rs"]
