@@ -12,6 +12,8 @@ mod fault;
 #[path = "../faults/mod.rs"]
 pub mod faults;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod ledger;
