@@ -44,7 +44,7 @@ fn live_through(fail: Fail) -> (&'static str, Vec<String>) {
     let root = tempfile::tempdir().unwrap();
     let world = World::new(root.path());
     let mut problems = Vec::new();
-    if fail.nth % 2 == 0 {
+    if fail.nth.is_multiple_of(2) {
         let before = world.worker(Orders { calls: 2, ..orders(1) }, None).output().unwrap();
         assert!(before.status.success(), "{}", String::from_utf8_lossy(&before.stdout));
     }
