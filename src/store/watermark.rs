@@ -63,8 +63,8 @@ pub struct Watermark {
 }
 
 impl Watermark {
-    /// Makes the file with its first mark, synced with its folder. It gets its name when it is whole, so
-    /// that a start which is cut short leaves none that says nothing.
+    /// Makes the file with its first mark, synced with its folder. It gets its name when it is
+    /// whole, so that a start which is cut short leaves none that says nothing.
     ///
     /// # Errors
     /// When the file exists or cannot be written.

@@ -1,5 +1,5 @@
-//! Damage at rest: a flipped bit in mid-log, a zeroed page, an older copy, a lost watermark. Each is
-//! noticed by the start or by `verify`, and nothing is repaired silently.
+//! Damage at rest: a flipped bit in mid-log, a zeroed page, an older copy, a lost watermark. Each
+//! is noticed by the start or by `verify`, and nothing is repaired silently.
 
 use crate::{
     checker,

@@ -1,4 +1,5 @@
-//! SIGKILL under load: many lives on a few directories, each ended after a seeded number of answers.
+//! SIGKILL under load: many lives on a few directories, each ended after a seeded number of
+//! answers.
 
 use crate::{
     checker,
