@@ -194,9 +194,8 @@ fn make(connection: &Connection, mark: Option<&Mark>) -> Result<(), StoreError> 
     let Some(mark) = mark.filter(|mark| mark.counter.0 == 0) else {
         return Err(StoreError::damaged("the books are empty, but the watermark is not"));
     };
-    schema::create(connection)?;
-    put_head(connection, &Head { mark: *mark, previous: [0; 32] })
-        .map_err(sqlite("write the first head"))
+    let head = Head { mark: *mark, previous: [0; 32] };
+    schema::create(connection, |connection| put_head(connection, &head))
 }
 
 fn put_head(connection: &Connection, head: &Head) -> rusqlite::Result<()> {
