@@ -12,6 +12,7 @@ mod reader;
 mod rows;
 mod schema;
 pub mod verify;
+mod verify_rows;
 pub mod watermark;
 mod write;
 
