@@ -11,6 +11,8 @@ pub mod memory;
 mod reader;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 mod verify_rows;
 pub mod watermark;
