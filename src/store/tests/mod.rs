@@ -172,6 +172,20 @@ fn a_damaged_meter_is_not_counted_on() {
 }
 
 #[test]
+fn an_event_that_does_not_follow_the_one_before_it_is_noticed() {
+    let dir = told();
+    let mut author = Author::new();
+    drop(author.story());
+    let mut batch = author.issue(3);
+    let event = &mut batch.issued[0].event;
+    event.hash.0[0] ^= 1;
+    batch.series[0].event = Some(*event);
+    commit_all(&mut open(dir.path()).store, [batch]);
+    let problems = verified(dir.path()).unwrap().problems;
+    assert!(problems.iter().any(|problem| problem.contains("breaks the chain")), "{problems:?}");
+}
+
+#[test]
 fn a_claim_ends_once() {
     let dir = told();
     let mut author = Author::new();
@@ -182,8 +196,10 @@ fn a_claim_ends_once() {
     assert!(matches!(again, Err(CommitError::Fatal { .. })), "{again:?}");
 }
 
-/// Name and bytes of the files that make a store.
-fn files(dir: &Path, names: &[&str]) -> Vec<(String, Vec<u8>)> {
+/// Name and bytes of files that make a store.
+type Files = Vec<(String, Vec<u8>)>;
+
+fn files(dir: &Path, names: &[&str]) -> Files {
     let read = |name: &&str| Some(((*name).to_owned(), fs::read(dir.join(name)).ok()?));
     names.iter().filter_map(read).collect()
 }

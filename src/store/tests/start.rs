@@ -1,8 +1,8 @@
 //! Starts: the watermark against the books, torn logs, strange files.
 
 use super::{
-    Author, BOOKS, Batch, CommitCounter, CommitError, Connection, EmbeddedStore, Options, Path,
-    StoreError, commit_all, embedded, files, folder, fs, key, open, told, verified,
+    Author, BOOKS, Batch, CommitCounter, CommitError, Connection, EmbeddedStore, Files, Options,
+    Path, StoreError, commit_all, embedded, files, folder, fs, key, open, told, verified,
 };
 use crate::store::{Store as _, schema, watermark};
 
@@ -10,7 +10,7 @@ const LOG: &str = "books.db-wal";
 const MARK: &str = "watermark";
 
 /// Makes the folder's files of these names be what was saved, and nothing else.
-fn restore(dir: &Path, names: &[&str], saved: &[(String, Vec<u8>)]) {
+fn restore(dir: &Path, names: &[&str], saved: &Files) {
     for name in names.iter().copied().chain(["books.db-shm"]) {
         let path = dir.join(name);
         if path.exists() {
@@ -23,7 +23,7 @@ fn restore(dir: &Path, names: &[&str], saved: &[(String, Vec<u8>)]) {
 }
 
 /// Tells the story with every commit kept; returns (books, watermark) after each commit, from 0.
-fn history(dir: &Path) -> Vec<[Vec<(String, Vec<u8>)>; 2]> {
+fn history(dir: &Path) -> Vec<[Files; 2]> {
     let keep = || [files(dir, &[BOOKS, LOG]), files(dir, &[MARK])];
     let mut store: EmbeddedStore = open(dir).store;
     let mut kept = vec![keep()];
@@ -36,7 +36,10 @@ fn history(dir: &Path) -> Vec<[Vec<(String, Vec<u8>)>; 2]> {
 
 #[track_caller]
 fn read_only(dir: &Path, expect: Option<&str>) {
+    let evidence = files(dir, &[BOOKS, LOG]);
     let opened = open(dir);
+    let kept = expect.is_none() || files(dir, &[BOOKS, LOG]) == evidence;
+    assert!(kept, "a start changed books that do not add up");
     match (&opened.report.read_only, expect) {
         (None, None) => {}
         (Some(why), Some(expect)) => assert!(why.contains(expect), "{why}"),
@@ -100,11 +103,11 @@ fn another_history_of_the_same_length_is_noticed() {
 fn a_lost_or_foreign_watermark_is_noticed() {
     let dir = told();
     let mine = files(dir.path(), &[MARK]);
-    restore(dir.path(), &[MARK], &[]);
+    restore(dir.path(), &[MARK], &Files::new());
     read_only(dir.path(), Some("the watermark is lost"));
     restore(dir.path(), &[MARK], &files(told().path(), &[MARK]));
     read_only(dir.path(), Some("belongs to other books"));
-    restore(dir.path(), &[MARK], &[(MARK.into(), vec![0; 8192])]);
+    restore(dir.path(), &[MARK], &vec![(MARK.into(), vec![0; 8192])]);
     read_only(dir.path(), Some("the watermark is lost"));
     restore(dir.path(), &[MARK], &mine);
     read_only(dir.path(), None);
@@ -113,7 +116,7 @@ fn a_lost_or_foreign_watermark_is_noticed() {
 #[test]
 fn a_read_only_store_answers_and_commits_nothing() {
     let dir = told();
-    restore(dir.path(), &[MARK], &[]);
+    restore(dir.path(), &[MARK], &Files::new());
     let mut opened = open(dir.path());
     assert!(opened.books.find(&key("S1")).unwrap().is_some());
     let committed = opened.store.commit(Batch::default());
@@ -169,7 +172,7 @@ fn a_flipped_bit_in_the_log_is_noticed() {
         let at = log.len() * eighth / 8;
         log[at] ^= 1;
         let (books, mark) = (kept[13][0][0].clone(), kept[13][1][0].clone());
-        restore(dir.path(), &[BOOKS, LOG, MARK], &[books, (LOG.into(), log), mark]);
+        restore(dir.path(), &[BOOKS, LOG, MARK], &vec![books, (LOG.into(), log), mark]);
         let opened = open(dir.path());
         assert!(opened.report.dropped_frames > 0, "{:?}", opened.report);
         drop(opened);
