@@ -189,7 +189,10 @@ async fn serve(
         source,
     })?;
     tasks.spawn("finisher", tick(Arc::clone(&finisher), stopped.clone()));
-    tasks.spawn("checkpoint", checkpoint(core.checkpointer.clone(), stopped.clone()));
+    // A store that does not add up is evidence and stays as it is.
+    if report.read_only.is_none() {
+        tasks.spawn("checkpoint", checkpoint(core.checkpointer.clone(), stopped.clone()));
+    }
     tasks.spawn("ops", Ops::new(exporter.clone(), probe).run(ops_socket, stop_of(&stopped)));
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));

@@ -3,6 +3,7 @@
 //!
 //! `install` comes before the first use: handles taken before it lead nowhere.
 
+use crate::refusal::Reason;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
@@ -107,6 +108,30 @@ pub struct Metrics {
     pub call_duration: By<Histogram>,
     /// Handlers that panicked.
     pub panics: Counter,
+    /// Refused requests, by reason.
+    pub refused: By<Counter>,
+    /// Commits made durable.
+    pub commits: Counter,
+    /// From the decision's end to the synced watermark. Unit: seconds.
+    pub commit_duration: Histogram,
+    /// Claims made durable.
+    pub claims: Counter,
+    /// Invoices made ISSUED.
+    pub issued: Counter,
+    /// Claims without a signature now.
+    pub open_claims: Gauge,
+    /// Things that a person must look into.
+    pub incidents: Counter,
+    /// Batches that the acceptance answered.
+    pub batches: Counter,
+    /// Invoices and voids in them.
+    pub delivered: Counter,
+    /// Those that it rejected.
+    pub rejected: Counter,
+    /// Tries to deliver that failed.
+    pub delivery_failures: Counter,
+    /// Issued invoices and voids in no batch yet.
+    pub undelivered: Gauge,
 }
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
@@ -144,6 +169,21 @@ impl Metrics {
                 |call| histogram!("skproxy_listener_call_duration_seconds", "call" => call),
             ),
             panics: counter!("skproxy_listener_panics_total"),
+            refused: By::new(
+                &Reason::ALL.iter().map(|reason| reason.name()).collect::<Vec<_>>(),
+                |reason| counter!("skproxy_pipeline_refused_total", "reason" => reason),
+            ),
+            commits: counter!("skproxy_numbering_commits_total"),
+            commit_duration: histogram!("skproxy_numbering_commit_duration_seconds"),
+            claims: counter!("skproxy_numbering_claims_total"),
+            issued: counter!("skproxy_numbering_issued_total"),
+            open_claims: gauge!("skproxy_numbering_open_claims"),
+            incidents: counter!("skproxy_numbering_incidents_total"),
+            batches: counter!("skproxy_delivery_batches_total"),
+            delivered: counter!("skproxy_delivery_invoices_total"),
+            rejected: counter!("skproxy_delivery_rejected_total"),
+            delivery_failures: counter!("skproxy_delivery_failures_total"),
+            undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
         }
     }
 }
@@ -160,10 +200,26 @@ fn describe() {
         ("skproxy_listener_certificate_reloads_total", "Certificate files read again, by result"),
         ("skproxy_listener_answers_total", "Calls answered, by gRPC code"),
         ("skproxy_listener_panics_total", "Handlers that panicked"),
+        ("skproxy_pipeline_refused_total", "Refused requests, by reason"),
+        ("skproxy_numbering_commits_total", "Commits made durable"),
+        ("skproxy_numbering_claims_total", "Claims made durable"),
+        ("skproxy_numbering_issued_total", "Invoices made ISSUED"),
+        ("skproxy_numbering_incidents_total", "Things that a person must look into"),
+        ("skproxy_delivery_batches_total", "Batches that the acceptance answered"),
+        ("skproxy_delivery_invoices_total", "Invoices and voids in answered batches"),
+        ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),
+        ("skproxy_delivery_failures_total", "Tries to deliver that failed"),
     ] {
         describe_counter!(name, text);
     }
     describe_gauge!("skproxy_listener_connections", "Connections open now");
+    describe_gauge!("skproxy_numbering_open_claims", "Claims without a signature");
+    describe_gauge!("skproxy_delivery_undelivered_invoices", "Invoices in no batch yet");
+    describe_histogram!(
+        "skproxy_numbering_commit_duration_seconds",
+        Unit::Seconds,
+        "A commit with its syncs"
+    );
     describe_histogram!(
         "skproxy_listener_call_duration_seconds",
         Unit::Seconds,

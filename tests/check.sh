@@ -126,6 +126,18 @@ stop_demo() {
     demo_pid=
 }
 
+metrics() { # what Prometheus itself says of the ops port's text
+    start_demo
+    local ops
+    ops=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["ops_address"])' \
+        "$scratch/demo.json")
+    python3 -c 'import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())' \
+        "http://$ops/metrics" | timeout 60 promtool check metrics
+    python3 -c 'import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())' \
+        "http://$ops/readyz"
+    stop_demo
+}
+
 bench_smoke() { # not a measurement: that the load client works and that nothing fails under it
     start_demo
     timeout 120 "$BIN/skproxy-bench" --demo "$scratch/demo.json" --server-pid "$demo_pid" \
@@ -146,4 +158,5 @@ step 1800 "release build" cargo build --quiet --locked --workspace --release
 step 60 "service unit" unit_file
 step 120 "demo" demo_once
 step 300 "python client" "$VENV/bin/python" tests/clients/python/test_issue.py "$BIN/skproxy"
+step 100 "metrics" metrics
 step 200 "bench smoke" bench_smoke

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     convert::len_u64,
+    metrics::metrics,
     model::{BatchNo, ClaimId, DeviceNo},
     numbering::Numbering,
     pb::authority::v1::{BatchItem, VoidedNumber},
@@ -18,7 +19,6 @@ use crate::{
     tasks::Tasks,
     transport::ClientTls,
 };
-use metrics::{Counter, Gauge, counter, gauge};
 use prost::Message as _;
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -69,27 +69,6 @@ enum DeliveryError {
     Store(#[source] Refusal),
     #[error("batch {batch} holds claim {claim}, which has not ended")]
     NotEnded { batch: BatchNo, claim: ClaimId },
-}
-
-#[derive(Debug)]
-struct Gauges {
-    batches: Counter,
-    invoices: Counter,
-    rejected: Counter,
-    failures: Counter,
-    undelivered: Gauge,
-}
-
-impl Gauges {
-    fn new() -> Self {
-        Self {
-            batches: counter!("skproxy_delivery_batches_total"),
-            invoices: counter!("skproxy_delivery_invoices_total"),
-            rejected: counter!("skproxy_delivery_rejected_total"),
-            failures: counter!("skproxy_delivery_failures_total"),
-            undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
-        }
-    }
 }
 
 impl Delivery {
@@ -158,26 +137,18 @@ struct Worker {
     connection: Option<(Arc<Route>, Upstream)>,
     /// Devices whose keys the acceptance knows from this connection.
     registered: BTreeSet<DeviceNo>,
-    gauges: Gauges,
 }
 
 impl Worker {
     fn new(delivery: Arc<Delivery>, province: String) -> Self {
-        Self {
-            delivery,
-            province,
-            current: None,
-            connection: None,
-            registered: BTreeSet::new(),
-            gauges: Gauges::new(),
-        }
+        Self { delivery, province, current: None, connection: None, registered: BTreeSet::new() }
     }
 
     async fn run(mut self) {
         let mut pause = BACKOFF_MIN;
         loop {
             let (_, _, undelivered) = self.delivery.numbering.counts();
-            self.gauges.undelivered.set(crate::convert::metric(undelivered));
+            metrics().undelivered.set(crate::convert::metric(undelivered));
             let rest = match self.step().await {
                 Ok(true) => {
                     pause = BACKOFF_MIN;
@@ -185,7 +156,7 @@ impl Worker {
                 }
                 Ok(false) => self.delivery.settings.interval,
                 Err(error) => {
-                    self.gauges.failures.increment(1);
+                    metrics().delivery_failures.increment(1);
                     let error = crate::refusal::chain(&error);
                     tracing::warn!(province = self.province, error, "not delivered yet");
                     let next = pause.saturating_mul(2).min(BACKOFF_MAX);
@@ -296,9 +267,9 @@ impl Worker {
                 }
             })
             .collect();
-        self.gauges.batches.increment(1);
-        self.gauges.invoices.increment(len_u64(batch.members.len()));
-        self.gauges.rejected.increment(len_u64(rejected.len()));
+        metrics().batches.increment(1);
+        metrics().delivered.increment(len_u64(batch.members.len()));
+        metrics().rejected.increment(len_u64(rejected.len()));
         let record = ReceiptRecord {
             batch: batch.no,
             acceptance_serial: receipt.acceptance_serial().to_owned(),

@@ -4,6 +4,7 @@
 use super::call::CallDeadline;
 use crate::{
     identity::PeerCertificate,
+    metrics::metrics,
     pb::{self, v1},
     pipeline::PlatformApi,
     refusal::Refusal,
@@ -133,6 +134,7 @@ fn answer<T, U>(result: Result<T, Refusal>, wrap: impl FnOnce(T) -> U) -> Answer
     match result {
         Ok(value) => Ok(Response::new(wrap(value))),
         Err(refusal) => {
+            metrics().refused.of(refusal.reason.name()).increment(1);
             tracing::debug!(reason = refusal.reason.name(), "refused");
             Err(status::refused(&refusal))
         }

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     clock::Clock,
     contract::Checked,
-    convert::{len_u64, millis},
+    convert::{len_u64, metric, millis},
+    metrics::metrics,
     model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     signer::{DeviceAnswer, Signed},
@@ -251,30 +252,42 @@ impl<S: Store> Actor<S> {
             return self.refuse_all(work, completions, &refusal);
         }
         let now = self.shared.clock.now();
-        let stamping = self.guard.judge(now, self.shared.clock.elapsed()).map(drop);
-        let space = self.store.has_reserve();
-        let mut round = self.book.round(&self.store, now, stamping);
+        let judged = self.guard.judge(now, self.shared.clock.elapsed()).map(drop);
+        let claiming = if self.store.has_reserve() { judged } else { Err(store_full()) };
+        let mut round = self.book.round(&self.store, now, claiming);
         let verdicts: Vec<_> =
             completions.iter_mut().map(|completion| complete(&mut round, completion)).collect();
-        let owed: Vec<_> = work.into_iter().map(|work| decide(&mut round, work, space)).collect();
+        let owed: Vec<_> = work.into_iter().map(|work| decide(&mut round, work)).collect();
         let (batch, change) = round.finish();
         if batch.is_empty() {
             self.absorb(change);
             return self.tell(owed, completions.into_iter().zip(verdicts).collect(), None);
         }
-        let since = millis(self.shared.clock.elapsed()).max(1);
+        let incidents = batch.incidents.len();
+        let begun = self.shared.clock.elapsed();
+        let since = millis(begun).max(1);
         self.shared.commit_since_ms.store(since, Ordering::Relaxed);
         let committed = self.store.commit(batch);
         self.shared.commit_since_ms.store(0, Ordering::Relaxed);
         let completions = completions.into_iter().zip(verdicts).collect();
         match committed {
             Ok(committed) => {
+                metrics().incidents.increment(len_u64(incidents));
+                self.measure(&committed, begun);
                 self.absorb(change);
                 self.tell(owed, completions, Some(committed));
             }
             Err(CommitError::Full) => self.full(owed, completions),
             Err(error) => abort(&error),
         }
+    }
+
+    fn measure(&self, committed: &Committed, begun: Duration) {
+        let took = self.shared.clock.elapsed().saturating_sub(begun);
+        metrics().commits.increment(1);
+        metrics().commit_duration.record(took);
+        metrics().claims.increment(len_u64(committed.claims.len()));
+        metrics().issued.increment(len_u64(committed.issued.len()));
     }
 
     fn absorb(&mut self, change: Change) {
@@ -284,7 +297,9 @@ impl<S: Store> Actor<S> {
             shared.registry.store(Arc::clone(&self.book.registry));
         }
         shared.commits.store(self.store.counter().0, Ordering::Relaxed);
-        shared.open.store(len_u64(self.book.open.len()), Ordering::Relaxed);
+        let open = len_u64(self.book.open.len());
+        shared.open.store(open, Ordering::Relaxed);
+        metrics().open_claims.set(metric(open));
         let waiting: usize = self.book.outbox.values().map(std::collections::BTreeSet::len).sum();
         shared.undelivered.store(len_u64(waiting), Ordering::Relaxed);
     }
@@ -411,6 +426,13 @@ impl<S: Store> Actor<S> {
                     answer(reply, Ok(Assigned::Done(outcome)));
                 }
                 Owed::Wait(claim, reply) => self.wait(claim, reply, &[]),
+                // A claim of an earlier commit stands: whoever asks for it must not hear REFUSED.
+                Owed::Assign(Ok(Decision::Theirs(claim)), reply)
+                | Owed::Resolve(Ok(Resolved::Open(claim)), reply)
+                    if self.book.open.contains_key(&claim) =>
+                {
+                    self.wait(claim, reply, &[]);
+                }
                 Owed::Assign(_, reply) | Owed::Resolve(_, reply) => {
                     answer(reply, Err(refusal.clone()));
                 }
@@ -514,13 +536,12 @@ fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
     }
 }
 
-fn decide(round: &mut Round<'_>, work: Work, space: bool) -> Owed {
+fn decide(round: &mut Round<'_>, work: Work) -> Owed {
     match work {
         // Whoever hung up before its turn gets no claim: nothing is spent on it.
         Work::Assign { reply, .. } if reply.is_closed() => {
             Owed::Assign(Ok(Decision::Done(Outcome::Unknown)), reply)
         }
-        Work::Assign { reply, .. } if !space => Owed::Assign(Err(store_full()), reply),
         Work::Assign { checked, reply } => Owed::Assign(round.assign(*checked), reply),
         Work::Wait { claim, reply } => Owed::Wait(claim, reply),
         Work::Resolve { key, reply } => Owed::Resolve(round.resolve(key), reply),

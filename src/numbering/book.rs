@@ -154,18 +154,18 @@ impl Book {
         taxpayer.map_or_else(|| "*".to_owned(), |taxpayer| taxpayer.province.clone())
     }
 
-    /// Begins a round. `now` is the batch's time, or why nothing may be stamped.
+    /// Begins a round. `now` is the batch's time, `claiming`: why no new claim may be made.
     pub fn round<'a>(
         &'a self,
         store: &'a dyn Store,
         now: CstTime,
-        stamping: Result<(), Refusal>,
+        claiming: Result<(), Refusal>,
     ) -> Round<'a> {
         Round {
             book: self,
             store,
             now,
-            stamping,
+            claiming,
             batch: Batch::default(),
             series: BTreeMap::new(),
             bound: HashMap::new(),
@@ -231,7 +231,7 @@ pub struct Round<'a> {
     pub(super) book: &'a Book,
     pub(super) store: &'a dyn Store,
     pub(super) now: CstTime,
-    pub(super) stamping: Result<(), Refusal>,
+    pub(super) claiming: Result<(), Refusal>,
     pub(super) batch: Batch,
     pub(super) series: BTreeMap<SeriesNo, Series>,
     pub(super) bound: HashMap<RequestKey, Bound>,

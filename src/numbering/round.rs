@@ -67,7 +67,7 @@ impl Round<'_> {
         if let Some(known) = self.known(&key, &checked.draft)? {
             return Ok(known);
         }
-        self.stamping.clone()?;
+        self.claiming.clone()?;
         let device = self.may_issue(&checked)?;
         let series = self.series_of(device.no, checked.kind).ok_or_else(|| no_numbers(&device))?;
         let stamp = self.stamp(series, &checked)?;

@@ -46,6 +46,12 @@ fn device<'a>(
         }
     });
     let first = of_kind.next();
+    if first.is_none() && !draft.device_id.is_empty() {
+        return Err(Refusal::new(
+            Reason::DeviceUnavailable,
+            "draft.device_id names no virtual device of this taxpayer",
+        ));
+    }
     if of_kind.next().is_some() {
         return Err(Refusal::new(
             Reason::DeviceAmbiguous,

@@ -194,8 +194,12 @@ fn make(connection: &Connection, mark: Option<&Mark>) -> Result<(), StoreError> 
     let Some(mark) = mark.filter(|mark| mark.counter.0 == 0) else {
         return Err(StoreError::damaged("the books are empty, but the watermark is not"));
     };
-    let head = Head { mark: *mark, previous: [0; 32] };
-    schema::create(connection, |connection| put_head(connection, &head))
+    // One transaction: tables without a head would be books that no start accepts.
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite("begin to make the books"))?;
+    schema::create(connection)?;
+    put_head(connection, &Head { mark: *mark, previous: [0; 32] })
+        .map_err(sqlite("write the first head"))?;
+    connection.execute_batch("COMMIT").map_err(sqlite("finish making the books"))
 }
 
 fn put_head(connection: &Connection, head: &Head) -> rusqlite::Result<()> {

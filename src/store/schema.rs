@@ -108,17 +108,9 @@ pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
         .map_err(sqlite("read the schema version"))
 }
 
-/// Makes the tables in an empty file and fills in what must not be missing, in one transaction.
-pub(super) fn create(
-    connection: &Connection,
-    fill: impl FnOnce(&Connection) -> rusqlite::Result<()>,
-) -> Result<(), StoreError> {
-    let make = || {
-        let transaction = connection.unchecked_transaction()?;
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-        fill(&transaction)?;
-        transaction.commit()
-    };
-    make().map_err(sqlite("make the tables"))
+/// Makes the tables in an empty file, within the caller's transaction.
+pub(super) fn create(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .execute_batch(&format!("{TABLES} PRAGMA user_version = {VERSION};"))
+        .map_err(sqlite("make the tables"))
 }

@@ -63,21 +63,30 @@ pub struct Watermark {
 }
 
 impl Watermark {
-    /// Makes the file with its first mark, synced with its folder.
+    /// Makes the file with its first mark, synced with its folder. It gets its name when it is
+    /// whole, so that a start which is cut short leaves none that says nothing.
     ///
     /// # Errors
     /// When the file exists or cannot be written.
     pub fn create(path: &Path, mark: &Mark) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Err(io(path, "make", std::io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = PathBuf::from(name);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|source| io(path, "make", source))?;
+            .create(true)
+            .truncate(true)
+            .open(&new)
+            .map_err(|source| io(&new, "make", source))?;
         // Written out now, so that no later write needs space.
-        file.write_all_at(&[0; 2 * SLOT_BYTES], 0).map_err(|source| io(path, "fill", source))?;
+        file.write_all_at(&[0; 2 * SLOT_BYTES], 0).map_err(|source| io(&new, "fill", source))?;
         let watermark = Self { file, path: path.to_owned() };
         watermark.write(mark)?;
+        fs::rename(&new, path).map_err(|source| io(path, "name", source))?;
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         File::open(folder)

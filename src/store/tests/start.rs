@@ -4,7 +4,7 @@ use super::{
     Author, BOOKS, Batch, CommitCounter, CommitError, Connection, EmbeddedStore, Files, Options,
     Path, StoreError, commit_all, embedded, files, folder, fs, key, open, told, verified,
 };
-use crate::store::{Store as _, schema, watermark};
+use crate::store::Store as _;
 
 const LOG: &str = "books.db-wal";
 const MARK: &str = "watermark";
@@ -138,19 +138,6 @@ fn lost_books_refuse_the_start_and_fresh_ones_are_made() {
         let opened = embedded::open(&Options::in_dir(dir.path()));
         assert_eq!(opened.is_ok(), fresh, "{commits} commits, empty file: {opened:?}");
     }
-}
-
-#[test]
-fn tables_and_head_are_made_together_or_not_at_all() {
-    let dir = folder();
-    let books = Connection::open(dir.path().join(BOOKS)).unwrap();
-    schema::prepare_writer(&books).unwrap();
-    let cut_short = schema::create(&books, |_| Err(rusqlite::Error::InvalidQuery));
-    assert!(cut_short.is_err());
-    drop(books);
-    let mark = watermark::Mark { store_id: [1; 16], counter: CommitCounter(0), hash: [0; 32] };
-    watermark::Watermark::create(&dir.path().join(MARK), &mark).unwrap();
-    read_only(dir.path(), None);
 }
 
 #[test]

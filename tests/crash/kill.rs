@@ -1,0 +1,69 @@
+//! SIGKILL under load: many lives on a few directories, each ended after a seeded number of
+//! answers.
+
+use crate::{
+    checker,
+    worker::ACK,
+    world::{Guarded, Orders, Random, World},
+};
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    thread,
+};
+
+/// Directories, each with a history of its own; as many as run at once.
+const DIRECTORIES: u64 = 4;
+/// Lives altogether when `SKPROXY_KILLS` does not say otherwise.
+const KILLS: u64 = 100;
+/// Answers after which a life ends at the latest.
+const ANSWERS: u64 = 60;
+
+/// Runs one life and kills it after `answers` answers. Gives what it printed when it ended before.
+fn live_and_die(world: &World, orders: Orders, answers: u64) -> Result<(), String> {
+    let mut child = world.worker(orders, None);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Guarded(child);
+    let mut printed = String::new();
+    let mut told = 0;
+    for line in BufReader::new(child.0.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        told += u64::from(line.contains(ACK));
+        if told >= answers {
+            return Ok(());
+        }
+        printed.push_str(&line);
+    }
+    Err(format!("life {} ended by itself: {printed}", orders.life))
+}
+
+fn history(directory: u64, lives: u64) -> Vec<String> {
+    let root = tempfile::tempdir().unwrap();
+    let world = World::new(root.path());
+    let mut random = Random(directory);
+    for life in 0..lives {
+        let life = life * DIRECTORIES + directory;
+        let orders = Orders { life, tasks: 16, calls: 100_000, device_faults: 40 };
+        let died = live_and_die(&world, orders, 1 + random.below(ANSWERS));
+        let mut problems: Vec<_> = died.err().into_iter().collect();
+        problems.extend(checker::check(&world));
+        if !problems.is_empty() {
+            problems.insert(0, format!("directory {directory}, life {life}"));
+            return problems;
+        }
+    }
+    Vec::new()
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_when_the_process_is_killed() {
+    let kills = env::var("SKPROXY_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let lives = kills.div_ceil(DIRECTORIES);
+    let problems: Vec<_> = thread::scope(|scope| {
+        let histories: Vec<_> =
+            (0..DIRECTORIES).map(|at| scope.spawn(move || history(at, lives))).collect();
+        histories.into_iter().flat_map(|history| history.join().unwrap()).collect()
+    });
+    assert!(problems.is_empty(), "{problems:#?}");
+}
