@@ -324,8 +324,21 @@ impl EmbeddedStore {
         Ok(head)
     }
 
+    /// Waits for whoever else writes, such as an operator's shell: nothing is decided yet, and a process
+    /// that ended here would only find the lock again.
+    fn begin(&self) -> rusqlite::Result<()> {
+        loop {
+            match self.connection.execute_batch("BEGIN IMMEDIATE") {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                    tracing::error!(%error, "another process writes to the books; end it");
+                }
+                begun => return begun,
+            }
+        }
+    }
+
     fn transaction(&self, batch: &Batch) -> rusqlite::Result<Head> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.begin()?;
         let head = self.write(batch)?;
         self.connection.execute_batch("COMMIT")?;
         Ok(head)
@@ -337,6 +350,20 @@ impl EmbeddedStore {
         // SQLite may have rolled back by itself; then there is no transaction to end.
         full && (self.connection.is_autocommit()
             || self.connection.execute_batch("ROLLBACK").is_ok())
+    }
+
+    /// Lets the books grow to so many pages, for tests of a full disk.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, count_max: u32) {
+        let set = self.connection.pragma_update(None, "max_page_count", count_max);
+        set.expect("the pragma takes any count");
+    }
+
+    /// Waits for another's lock as briefly as can be, for tests of the waiting.
+    #[cfg(test)]
+    pub(super) fn be_impatient(&self) {
+        let set = self.connection.busy_timeout(std::time::Duration::from_millis(1));
+        set.expect("any time-out will do");
     }
 
     fn fatal(&self, source: StoreError) -> CommitError {

@@ -11,7 +11,10 @@ pub mod memory;
 mod reader;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 pub mod verify;
+mod verify_rows;
 pub mod watermark;
 mod write;
 

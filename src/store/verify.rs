@@ -10,7 +10,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::{self, sqlite},
-    write,
+    verify_rows, write,
 };
 use crate::{
     convert::{sha256, to_u64},
@@ -47,13 +47,13 @@ pub struct Findings {
 const PROBLEMS_MAX: usize = 1000;
 
 impl Findings {
-    fn problem(&mut self, text: impl Into<String>) {
+    pub(super) fn problem(&mut self, text: impl Into<String>) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(text.into());
         }
     }
 
-    fn take<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
         result.map_err(|error| self.problem(crate::refusal::chain(&error))).ok()
     }
 }
@@ -150,7 +150,8 @@ impl<'a> Walk<'a> {
         self.index(connection, findings)?;
         self.requests(connection, findings)?;
         self.outbox(connection, findings)?;
-        self.usage(connection, findings)
+        self.usage(connection, findings)?;
+        verify_rows::check(connection, findings)
     }
 
     fn event(&mut self, series: SeriesNo, event: Event, seen: Seen, findings: &mut Findings) {

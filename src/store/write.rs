@@ -298,14 +298,23 @@ impl<'a> Writer<'a> {
         let [row @ .., count, amount, tax, total] = usage_values(key, delta);
         let row: [i64; 5] = row;
         let added = [count, amount, tax, total];
-        let before: Option<[i64; 4]> = self
+        let before: Option<([i64; 4], i64)> = self
             .statement(
-                "SELECT count, amount, tax, total FROM usage
+                "SELECT count, amount, tax, total, crc FROM usage
                  WHERE day = ? AND platform = ? AND taxpayer = ? AND kind = ? AND color = ?",
             )?
-            .query_row(row, |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))
+            .query_row(row, |row| {
+                Ok(([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?], row.get(4)?))
+            })
             .optional()?;
-        let mut sums = before.unwrap_or_default();
+        if let Some((sums, crc)) = before {
+            // A damaged sum that is counted on would get a new CRC and pass for a good one.
+            let columns: Vec<_> = row.iter().chain(&sums).map(|value| Int(Some(*value))).collect();
+            if rows::crc("usage", &columns) != crc {
+                return Err(rusqlite::Error::IntegralValueOutOfRange(9, crc));
+            }
+        }
+        let mut sums = before.map(|(sums, _)| sums).unwrap_or_default();
         for (sum, add) in sums.iter_mut().zip(added) {
             // An i64 of fen holds 9e16 yuan: more than all money there is.
             *sum = sum.checked_add(add).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, add))?;

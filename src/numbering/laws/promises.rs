@@ -390,7 +390,8 @@ impl Model {
     }
 
     pub(super) fn any_number(&self) -> Option<InvoiceNumber> {
-        self.numbers.keys().next().cloned()
+        // The last one was drawn by the device, when it has drawn any: no segment names it.
+        self.numbers.keys().next_back().cloned()
     }
 
     pub(super) fn any_segment_number(&self) -> Option<InvoiceNumber> {

@@ -1,0 +1,78 @@
+//! The part of `verify` for rows that the walk over claims does not read: their CRCs, and that deliveries
+//! are what the frozen batches say.
+
+use super::{
+    StoreError, load, reader,
+    rows::{
+        self,
+        Column::{Bytes, Int},
+    },
+    verify::Findings,
+};
+use crate::model::BatchNo;
+use rusqlite::{Connection, Row, types::ValueRef};
+use std::collections::BTreeMap;
+
+/// Tables with the columns that their CRC covers, in its order, and the CRC last.
+const TABLES: [(&str, &str); 6] = [
+    ("setting", "SELECT key, value, crc FROM setting"),
+    ("receipt", "SELECT batch, serial, receipt, stored_at, crc FROM receipt"),
+    ("rejection", "SELECT claim, message, crc FROM rejection"),
+    ("delivery", "SELECT claim, batch, position, crc FROM delivery"),
+    ("incident", "SELECT at, series, claim, text, crc FROM incident"),
+    ("audit", "SELECT at, actor, action, crc FROM audit"),
+];
+
+/// Checks every row's CRC in `TABLES`, and the deliveries.
+pub(super) fn check(connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+    for (table, sql) in TABLES {
+        let checks = load::all(connection, sql, |row| Ok(Ok(crc(table, row)?)))?;
+        for checked in checks {
+            findings.take(checked);
+        }
+    }
+    deliveries(connection, findings)
+}
+
+fn crc(table: &'static str, row: &Row<'_>) -> rusqlite::Result<Result<(), StoreError>> {
+    let last = row.as_ref().column_count().saturating_sub(1);
+    let columns: Result<Vec<_>, _> = (0..last)
+        .map(|at| {
+            row.get_ref(at).map(|value| match value {
+                ValueRef::Null => Int(None),
+                ValueRef::Integer(value) => Int(Some(value)),
+                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Bytes(bytes),
+                ValueRef::Real(_) => Bytes(b"no column of ours is real"),
+            })
+        })
+        .collect();
+    let columns = columns?;
+    let name = match columns.first() {
+        Some(Int(Some(value))) => value.to_string(),
+        Some(Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        Some(Int(None)) | None => String::new(),
+    };
+    Ok(rows::check_crc(table, &name, &columns, row.get(last)?))
+}
+
+/// Every member of a batch has its delivery row, in its place, and nobody else has one.
+fn deliveries(connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+    let mut expected: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for no in load::ids(connection, "SELECT no FROM batch ORDER BY no")? {
+        // A batch that does not read is reported by the walk.
+        let Ok(batch) = reader::batch(connection, BatchNo(no)) else { continue };
+        let places = (0_i64..).zip(batch.members);
+        expected.extend(places.map(|(position, claim)| (claim.0, (no, position))));
+    }
+    let sql = "SELECT claim, batch, position FROM delivery";
+    let stored: BTreeMap<i64, (i64, i64)> =
+        load::all(connection, sql, |row| Ok(Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))))?
+            .into_iter()
+            .collect();
+    for claim in expected.keys().chain(stored.keys()) {
+        if expected.get(claim) != stored.get(claim) {
+            findings.problem(format!("the delivery of claim {claim} is not what its batch says"));
+        }
+    }
+    Ok(())
+}
