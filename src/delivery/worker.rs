@@ -18,7 +18,7 @@ use crate::{
     store::{DeliveryBatch, Fate, ReceiptRecord, Rejection, StoreError},
     tasks::Tasks,
 };
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use prost::Message as _;
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -82,6 +82,18 @@ struct Gauges {
 
 impl Gauges {
     fn new() -> Self {
+        for (name, text) in [
+            ("skproxy_delivery_batches_total", "Batches with a stored, verified receipt"),
+            ("skproxy_delivery_invoices_total", "Invoices and voids with a stored receipt"),
+            ("skproxy_delivery_rejected_total", "Invoices and voids that the acceptance rejected"),
+            ("skproxy_delivery_failures_total", "Tries of a batch that ended without a receipt"),
+        ] {
+            describe_counter!(name, text);
+        }
+        describe_gauge!(
+            "skproxy_delivery_undelivered_invoices",
+            "Invoices and voids without a receipt"
+        );
         Self {
             batches: counter!("skproxy_delivery_batches_total"),
             invoices: counter!("skproxy_delivery_invoices_total"),
