@@ -18,4 +18,6 @@ mod product;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod serve;
+#[cfg(test)]
 mod support;
