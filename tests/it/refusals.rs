@@ -1,5 +1,5 @@
-//! Bad input: each is refused with its reason, nothing is spent, and the next good invoice gets the next
-//! number.
+//! Bad input: each is refused with its reason, nothing is spent, and the next good invoice gets the
+//! next number.
 
 use crate::{
     product::{Demo, client, issue, line, reason, sample},

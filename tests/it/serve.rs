@@ -1,5 +1,5 @@
-//! `skproxy serve` as an operator runs it: a configuration file, probes, signals, and restarts that lose
-//! nothing.
+//! `skproxy serve` as an operator runs it: a configuration file, probes, signals, and restarts that
+//! lose nothing.
 
 use crate::{
     product::{Demo, Process, client, invoice, issue, known, line, resolved, sample, verified},
