@@ -7,13 +7,11 @@ use prost::Message as _;
 use skproxy::{
     clock,
     contract::sample::{self, Seller},
-    delivery::{
-        connector::ClientTls,
-        upstream::{SegmentRequest, Upstream},
-    },
+    delivery::upstream::{SegmentRequest, Upstream},
     model::{DeviceNo, Kind, TaxpayerNo},
     pb::v1,
     registry::{BackendKind, Device, Route},
+    transport::ClientTls,
 };
 use std::{path::Path, process::Command, time::Duration};
 use tokio::task::JoinSet;

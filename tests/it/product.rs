@@ -6,8 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use skproxy::{
     contract::sample::{self, SELLER},
-    listener::{channel, client_config},
     pb::v1,
+    transport::{ClientTls, channel},
 };
 use std::{
     ffi::OsStr,
@@ -186,7 +186,7 @@ pub(crate) async fn verified(data: &Path) -> Value {
 
 /// A client to any proxy; the key is beside the certificate.
 pub(crate) async fn client(address: &str, ca: &Path, cert: &Path) -> InvoiceServiceClient<Channel> {
-    let tls = client_config(ca, cert, &cert.with_extension("key")).unwrap();
+    let tls = ClientTls::load(ca, cert, &cert.with_extension("key")).unwrap();
     InvoiceServiceClient::new(channel(address, "localhost", &tls).await.unwrap())
 }
 

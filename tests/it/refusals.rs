@@ -120,8 +120,9 @@ async fn a_caller_that_is_not_let_in_leaves_no_trace() {
 
     let foreign = Ca::new("another CA");
     let pair = foreign.issue("foreign", 2090);
-    let tls = skproxy::listener::client_config(&demo.pki("ca.pem"), &pair.certificate, &pair.key);
-    if let Ok(channel) = skproxy::listener::channel(address, "localhost", &tls.unwrap()).await {
+    let tls =
+        skproxy::transport::ClientTls::load(&demo.pki("ca.pem"), &pair.certificate, &pair.key);
+    if let Ok(channel) = skproxy::transport::channel(address, "localhost", &tls.unwrap()).await {
         let mut client = v1::invoice_service_client::InvoiceServiceClient::new(channel);
         let refused = issue(&mut client, sample("FOREIGN")).await.unwrap_err();
         assert_eq!(reason(&refused), "", "TLS refuses, not the service: {refused}");
