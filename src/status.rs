@@ -1,4 +1,5 @@
-//! Turns a refusal into a gRPC status for platforms and operators; the only file that makes one for them.
+//! Turns a refusal into a gRPC status for platforms and operators; the only file that makes one
+//! for them.
 
 use crate::refusal::{Blame, Reason, Refusal};
 use std::collections::HashMap;

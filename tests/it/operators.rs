@@ -1,5 +1,5 @@
-//! The operators' commands against a running demo: text for people, one JSON value for programs, and
-//! exit codes that a script can rely on.
+//! The operators' commands against a running demo: text for people, one JSON value for programs,
+//! and exit codes that a script can rely on.
 
 use crate::product::{Demo, issue, line, reason, sample};
 use skproxy::contract::sample::SELLER;

@@ -1,5 +1,6 @@
 //! The real binary as a child process, and a demo that stays up: what the tests of the whole
-//! product share. Every child is killed when its test ends, and everything that is waited for has a bound.
+//! product share. Every child is killed when its test ends, and everything that is waited for has
+//! a bound.
 
 use crate::support::{BOUND, eventually};
 use rustix::process::{Pid, Signal, kill_process};
