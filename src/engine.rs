@@ -1,5 +1,5 @@
-//! The engine: books, numbering and signers together, without ports. What keeps the promises, and what the
-//! operators' service and the crash tests work on.
+//! The engine: books, numbering and signers together, without ports. What keeps the promises, and
+//! what the operators' service and the crash tests work on.
 
 use crate::{
     clock::Clock,
@@ -185,8 +185,8 @@ impl Core {
         registry.devices.values().try_for_each(|device| self.load_device(device))
     }
 
-    /// Gives a device its backend. An absent key closes the device's series alone; a contradicting one
-    /// refuses the start.
+    /// Gives a device its backend. An absent key closes the device's series alone; a contradicting
+    /// one refuses the start.
     ///
     /// # Errors
     /// `KeyContradicts`.

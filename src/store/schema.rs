@@ -1,8 +1,8 @@
 //! The tables of the embedded store, and the settings of every connection to it.
 //!
 //! Shapes (measured 24-32 µs per invoice, against 106-139 µs for one wide row clustered by number):
-//! records append by rowid, (code, number) is a narrow unique index, the request index is clustered on its
-//! key, the signature is a second append, a receipt is one row per batch.
+//! records append by rowid, (code, number) is a narrow unique index, the request index is clustered
+//! on its key, the signature is a second append, a receipt is one row per batch.
 
 use super::StoreError;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -93,7 +93,8 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
 
 /// Settings of the one connection that writes.
 ///
-/// SQLite answers a switch to the log that failed with the old mode, not with an error: it is compared.
+/// SQLite answers a switch to the log that failed with the old mode, not with an error: it is
+/// compared.
 pub(super) fn prepare_writer(connection: &Connection) -> Result<(), StoreError> {
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
