@@ -243,6 +243,13 @@ impl<S: Store> Actor<S> {
                 self.batch(work, completions);
             }
             self.forget_departed();
+            let ending = mail.closed && self.shared.stop.load(Ordering::Acquire);
+            if ending && !self.kept.is_empty() && self.again.is_empty() {
+                // Nobody was told: the next start signs these claims again, or asks their device.
+                let count = self.kept.len();
+                tracing::error!(count, "the disk is full: what was just signed is not saved");
+                return;
+            }
         }
     }
 

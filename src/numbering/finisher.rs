@@ -193,6 +193,10 @@ impl Finisher {
                 tracing::warn!(claim = claim.id.0, %error, "no signature yet; it is tried again");
                 // What was sent to a device is asked for; a numbered claim is signed again, which is harmless.
                 let by_device = matches!(claim.assignment, Assignment::ByDevice { .. });
+                if by_device {
+                    // It may have lain in the device's queue: the quiescence time begins now.
+                    self.state().sent.insert(claim.id, self.clock.elapsed());
+                }
                 let attempt = if by_device { Attempt::Query } else { Attempt::First };
                 self.retry(claim, attempt);
             }
@@ -298,5 +302,31 @@ fn unsent(job: Job) -> Option<(Durable<Claim>, Attempt)> {
         Job::Sign(claim) | Job::Issue(claim) => Some((claim, Attempt::First)),
         Job::Query(claim) => Some((claim, Attempt::Query)),
         Job::Next { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        numbering::{laws, mailbox::Mailbox},
+        signer::SignerError,
+    };
+
+    #[test]
+    fn the_quiescence_time_counts_from_when_the_answer_was_lost() {
+        let clock = Clock::system();
+        let completions = Completions(Arc::new(Mailbox::new(1)));
+        let finisher = Finisher::new(completions, clock.clone(), 1);
+        let claim = laws::device_claim();
+        let id = claim.id;
+        // Its first attempt: no such device in the pool, so it waits as it would in a device's queue.
+        finisher.take(claim);
+        let claim = finisher.state().waiting.remove(&id).unwrap().claim;
+        let lost_at = clock.elapsed();
+        let (device, detail) = ("D3".to_owned(), String::new());
+        finisher
+            .finished(Finished::Failed { claim, error: SignerError::InDoubt { device, detail } });
+        assert!(finisher.state().sent[&id] >= lost_at);
     }
 }

@@ -3,10 +3,13 @@
 //!
 //! `SKPROXY_CASES` sets how many schedules are tried.
 
+mod actor;
 mod book;
 mod promises;
 mod turn;
 mod world;
+
+pub(super) use world::device_claim;
 
 use proptest::{collection::vec, prelude::*};
 use world::World;

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     contract::Checked,
     model::{
-        ClaimId, Color, CstTime, DeviceNo, DeviceSerial, Fen, InvoiceNumber, Kind, PlatformNo,
-        RequestKey, Serial, TaxpayerNo, Totals,
+        ClaimId, CstTime, DeviceSerial, InvoiceNumber, Kind, PlatformNo, RequestKey, Serial,
+        TaxpayerNo,
     },
     numbering::book::Round,
     pb::v1 as pb,
@@ -31,7 +31,7 @@ pub(super) struct Turn<'a> {
     pub(super) signatures: &'a mut u32,
 }
 
-fn key(platform: usize, serial: usize) -> RequestKey {
+pub(super) fn key(platform: usize, serial: usize) -> RequestKey {
     RequestKey {
         platform: PlatformNo(i64::try_from(platform).unwrap() + 1),
         taxpayer: TaxpayerNo(1),
@@ -39,7 +39,7 @@ fn key(platform: usize, serial: usize) -> RequestKey {
     }
 }
 
-fn signed(check_code: &str) -> Signed {
+pub(super) fn signed(check_code: &str) -> Signed {
     Signed {
         check_code: check_code.into(),
         cipher_text: "c".into(),
@@ -126,17 +126,10 @@ impl<'a> Turn<'a> {
         expired: bool,
     ) -> Law {
         let key = key(platform, serial);
-        let (device, kind) = TARGETS[target];
-        let extra = i64::try_from(content).unwrap();
         let checked = Checked {
-            draft: world::draft(serial, content),
             platform: key.platform,
-            taxpayer: key.taxpayer,
-            device: DeviceNo(i64::try_from(device).unwrap() + 1),
-            kind,
-            color: Color::Blue,
-            totals: Totals { amount: Fen(100), tax: Fen(13 + extra), total: Fen(113 + extra) },
             valid_until: expired.then(|| CstTime::from_unix(self.now.unix() - 1).unwrap()),
+            ..world::checked(serial, content, target)
         };
         let before = self.effects();
         let decided = self.round.assign(checked);

@@ -7,8 +7,11 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    contract::{self, Draft, sample},
-    model::{ClaimId, CstTime, InvoiceNumber, Kind, SeriesNo},
+    contract::{self, Checked, Draft, sample},
+    model::{
+        ClaimId, Color, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, PlatformNo, SeriesNo,
+        TaxpayerNo, Totals,
+    },
     numbering::{
         Limits,
         book::{Book, Round},
@@ -49,8 +52,24 @@ static DRAFTS: LazyLock<Vec<Vec<Draft>>> = LazyLock::new(|| {
     (0..4).map(|serial| (0..2).map(|content| draft(serial, content)).collect()).collect()
 });
 
-pub(super) fn draft(serial: usize, content: usize) -> Draft {
+fn draft(serial: usize, content: usize) -> Draft {
     DRAFTS[serial][content].clone()
+}
+
+/// A request of the first platform.
+pub(super) fn checked(serial: usize, content: usize, target: usize) -> Checked {
+    let (device, kind) = TARGETS[target];
+    let extra = i64::try_from(content).unwrap();
+    Checked {
+        draft: draft(serial, content),
+        platform: PlatformNo(1),
+        taxpayer: TaxpayerNo(1),
+        device: DeviceNo(i64::try_from(device).unwrap() + 1),
+        kind,
+        color: Color::Blue,
+        totals: Totals { amount: Fen(100), tax: Fen(13 + extra), total: Fen(113 + extra) },
+        valid_until: None,
+    }
 }
 
 pub(super) fn series_of(target: usize) -> SeriesNo {
@@ -164,6 +183,16 @@ impl World {
         self.step(&Step { ops, end: End::Committed, seconds: 0 })?;
         self.restart()
     }
+}
+
+/// A claim of the device that draws its numbers.
+pub(in crate::numbering) fn device_claim() -> Durable<Claim> {
+    let World { mut store, book, now, .. } = World::new();
+    let mut round = book.round(&store, now, Ok(()));
+    round.device_next(series_of(DRAWN), Some(number(2, 30)));
+    round.assign(checked(0, 0, DRAWN)).unwrap();
+    let (batch, _) = round.finish();
+    store.commit(batch).unwrap().claims.remove(0)
 }
 
 fn register(round: &mut Round<'_>) {
