@@ -200,7 +200,10 @@ async fn serve(
     tasks.spawn("delivery supervisor", delivery.run(Arc::clone(&tasks)));
     tasks.spawn("admin", admin::serve(admin, Arc::new(core), stop_of(&stopped)));
     tasks.spawn("listener", Arc::clone(&listener).run(platform_socket));
-    health.serving().await;
+    // Load balancers must not send work to a proxy that cannot issue.
+    if report.read_only.is_none() {
+        health.serving().await;
+    }
     Ok(Daemon {
         platform_address,
         ops_address,

@@ -79,6 +79,8 @@ pub struct Core {
     pub checkpointer: Checkpointer,
     /// Devices that cannot sign.
     pub unusable: Unusable,
+    /// Jobs that wait for one device; as many as a series may have open claims.
+    queue_len_max: usize,
 }
 
 impl std::fmt::Debug for Core {
@@ -124,6 +126,7 @@ pub async fn open_core(
         open_batches,
         checkpointer,
         unusable: Unusable::default(),
+        queue_len_max: limits.open_claims_max,
     };
     match core.begin(fresh).await {
         Ok(()) => Ok(core),
@@ -196,11 +199,10 @@ impl Core {
                 if signer.public_key() != device.public_key {
                     return Err(EngineError::KeyContradicts { device: device.id.clone() });
                 }
-                let queue_len_max = numbering::Limits::default().open_claims_max;
                 self.finisher.pool().add_device(
                     device.no,
                     Backend::Proxy(Box::new(signer)),
-                    queue_len_max,
+                    self.queue_len_max,
                 );
                 self.unusable().remove(&device.id);
             }

@@ -150,7 +150,7 @@ impl Numbering {
             commit_since_ms: AtomicI64::new(0),
             commits: AtomicU64::new(store.counter().0),
             open: AtomicU64::new(len_u64(book.open.len())),
-            undelivered: AtomicU64::new(0),
+            undelivered: AtomicU64::new(book.undelivered()),
             stop: AtomicBool::new(false),
             read_only,
         });
@@ -307,8 +307,7 @@ impl<S: Store> Actor<S> {
         let open = len_u64(self.book.open.len());
         shared.open.store(open, Ordering::Relaxed);
         metrics().open_claims.set(metric(open));
-        let waiting: usize = self.book.outbox.values().map(std::collections::BTreeSet::len).sum();
-        shared.undelivered.store(len_u64(waiting), Ordering::Relaxed);
+        shared.undelivered.store(self.book.undelivered(), Ordering::Relaxed);
     }
 
     /// Tells everybody, now that the batch is durable. Waiters are noted first: a twin may wait for a

@@ -154,6 +154,12 @@ impl Book {
         taxpayer.map_or_else(|| "*".to_owned(), |taxpayer| taxpayer.province.clone())
     }
 
+    /// Issued or voided claims that are in no batch yet.
+    #[must_use]
+    pub fn undelivered(&self) -> u64 {
+        crate::convert::len_u64(self.outbox.values().map(BTreeSet::len).sum())
+    }
+
     /// Begins a round. `now` is the batch's time, `claiming`: why no new claim may be made.
     pub fn round<'a>(
         &'a self,

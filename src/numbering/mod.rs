@@ -18,7 +18,7 @@ mod time;
 pub use actor::{Parts, StartError};
 pub use book::{Book, Change, Open, Round, Series};
 pub use operate::{NewDevice, NewSegment};
-pub use outcome::{IssuedInvoice, Outcome, Told, Wait};
+pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, Wait};
 pub use round::{Decision, Resolved};
 
 use crate::{

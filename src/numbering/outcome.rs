@@ -44,7 +44,7 @@ pub struct IssuedInvoice {
 }
 
 /// When a caller in doubt should ask.
-const ASK_AFTER: Duration = Duration::from_secs(1);
+pub const ASK_AFTER: Duration = Duration::from_secs(1);
 
 impl Outcome {
     /// The answer of whoever does not know.

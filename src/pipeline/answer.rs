@@ -3,13 +3,26 @@
 
 use super::Pipeline;
 use crate::{
+    convert::millis,
     model::CstTime,
-    numbering::{IssuedInvoice, Outcome},
+    numbering::{ASK_AFTER, IssuedInvoice, Outcome},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
     store::Delivered,
 };
 use prost::Message as _;
+use std::time::Duration;
+
+/// IN_DOUBT, with the usual time to ask again.
+pub(super) fn in_doubt() -> pb::Outcome {
+    in_doubt_for(ASK_AFTER)
+}
+
+fn in_doubt_for(ask_after: Duration) -> pb::Outcome {
+    let ask_after_ms = millis(ask_after);
+    let result = pb::outcome::Result::InDoubt(pb::InDoubt { ask_after_ms });
+    pb::Outcome { result: Some(result) }
+}
 
 impl Pipeline {
     /// The outcome as the wire has it; delivery is looked up, since it travels beside the invoice.
@@ -17,9 +30,7 @@ impl Pipeline {
         use pb::outcome::Result as Wire;
         let result = match outcome {
             Outcome::Issued(issued) => Wire::Issued(self.issued(&issued)?),
-            Outcome::InDoubt { ask_after } => {
-                Wire::InDoubt(pb::InDoubt { ask_after_ms: crate::convert::millis(ask_after) })
-            }
+            Outcome::InDoubt { ask_after } => return Ok(in_doubt_for(ask_after)),
             Outcome::Voided { number, reason } => Wire::Voided(pb::Voided {
                 code: number.as_ref().map(|number| number.code.clone()).unwrap_or_default(),
                 number: number.map(|number| number.number_text()).unwrap_or_default(),

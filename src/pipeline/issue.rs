@@ -2,6 +2,7 @@
 
 use super::{
     Pipeline,
+    answer::in_doubt,
     target::{request_key, target},
 };
 use crate::{
@@ -11,7 +12,10 @@ use crate::{
     pb::v1 as pb,
     refusal::{Reason, Refusal},
 };
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 impl Pipeline {
     /// Issues one invoice. Once a claim exists, only ISSUED, IN_DOUBT or VOIDED is answered; tonic
@@ -46,7 +50,16 @@ impl Pipeline {
             Assigned::Done(outcome) => outcome,
             Assigned::Wait(wait) => wait.within(permit.left()).await?,
         };
-        self.wire(outcome)
+        Ok(self.after_claim(outcome))
+    }
+
+    /// The answer once a claim may exist: what cannot be told, even by a panic, is in doubt.
+    fn after_claim(&self, outcome: Outcome) -> pb::Outcome {
+        let told = catch_unwind(AssertUnwindSafe(|| self.wire(outcome)));
+        match told {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) | Err(_) => in_doubt(),
+        }
     }
 
     /// What a known serial ends as, within the caller's time.

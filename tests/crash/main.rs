@@ -18,6 +18,8 @@ mod kill;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod outbox;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod worker;

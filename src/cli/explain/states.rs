@@ -81,8 +81,8 @@ pub(super) const PAGES: &[Page] = &[
         legacy: "-",
         resend: Resend::SameSerial,
         cause: Text::new(
-            "The series is frozen, because its books did not add up or an operator froze it.",
-            "该系列已冻结：账实不符或由运营方冻结。",
+            "The series is frozen: what a device answered does not match the books.",
+            "该系列已冻结：设备应答与账簿不符。",
         ),
         caller: Text::new("Wait; resolve what is open.", "等待，并了结未决请求。"),
         operator: Text::new(
@@ -217,7 +217,11 @@ pub(super) const PAGES: &[Page] = &[
             "账簿只读，查询可用。",
         ),
         caller: Text::new("Wait, then send the same bytes again.", "稍后原样重发。"),
-        operator: Text::new("Repair the disk, then restart.", "修复磁盘后重启。"),
+        operator: Text::new(
+            "Read in the log or /readyz why: the watermark is lost, or the books are behind it. Put \
+             the right books or watermark back, then restart; never make a new one.",
+            "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位）；恢复正确的账簿或水位后重启，切勿新建。",
+        ),
     },
     Page {
         reason: Reason::Overloaded,
