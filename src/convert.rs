@@ -1,5 +1,5 @@
-//! Numeric casts without a lossless form, hex, and SHA-256: the small conversions that several modules
-//! need. Nothing here knows the domain.
+//! Numeric casts without a lossless form, hex, and SHA-256: the small conversions that several
+//! modules need. Nothing here knows the domain.
 
 use aws_lc_rs::digest;
 use std::time::Duration;
@@ -70,7 +70,8 @@ pub fn metric(value: u64) -> f64 {
     value as f64
 }
 
-/// A store integer that was a `u64`. SQLite has signed 64-bit integers; our counters stay far below.
+/// A store integer that was a `u64`. SQLite has signed 64-bit integers; our counters stay far
+/// below.
 #[must_use]
 pub fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

@@ -28,7 +28,8 @@ pub use crate::engine::{Core, EngineError, open_core};
 const TICK: Duration = Duration::from_millis(20);
 /// Pause between two passive checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
-/// How long open claims get to be signed when the daemon ends; the rest is signed at the next start.
+/// How long open claims get to be signed when the daemon ends; the rest is signed at the next
+/// start.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
 /// Calls under way at once. At 100 KB a call this is 1.6 GB at the very worst.
 const CALLS_MAX: usize = 16_384;
@@ -275,8 +276,8 @@ impl Daemon {
         drop(self.tls.reload());
     }
 
-    /// Ends without losing a call: clients are told to go elsewhere, calls under way are answered, open
-    /// claims are signed, then the books close.
+    /// Ends without losing a call: clients are told to go elsewhere, calls under way are answered,
+    /// open claims are signed, then the books close.
     pub async fn drain(self) {
         tracing::info!("draining");
         self.health.not_serving().await;

@@ -1,5 +1,5 @@
-//! The engine: books, numbering and signers together, without ports. What keeps the promises, and what the
-//! operators' service and the crash tests work on.
+//! The engine: books, numbering and signers together, without ports. What keeps the promises, and
+//! what the operators' service and the crash tests work on.
 
 use crate::{
     clock::Clock,
@@ -42,6 +42,15 @@ pub enum EngineError {
     #[error("device {device}: its key is not the registered one; restore the right books or key")]
     KeyContradicts {
         /// Device id.
+        device: String,
+    },
+    /// There are devices, but no header to open their keys with.
+    #[error(
+        "the key store's header is lost, so the key of device {device} and all others cannot be \
+         opened; restore the data directory from a backup"
+    )]
+    KeyStoreLost {
+        /// The first device concerned.
         device: String,
     },
     /// A setting could not be stored.
@@ -106,16 +115,6 @@ pub async fn open_core(
     let (numbering, finisher) =
         Numbering::start(parts, |completions| Finisher::new(completions, clock.clone(), threads))
             .map_err(EngineError::Numbering)?;
-    if let (Some(header), None) = (fresh, &opened.report.read_only) {
-        let value = header.to_bytes();
-        numbering
-            .change(move |round| {
-                round.put_setting(KEY_STORE, value);
-                Ok(())
-            })
-            .await
-            .map_err(EngineError::Setting)?;
-    }
     let core = Core {
         numbering,
         finisher,
@@ -126,10 +125,15 @@ pub async fn open_core(
         checkpointer,
         unusable: Unusable::default(),
     };
-    for device in core.numbering.registry().devices.values() {
-        core.load_device(device)?;
+    match core.begin(fresh).await {
+        Ok(()) => Ok(core),
+        Err(error) => {
+            // The actor holds the books and their lock; whoever tries again must find them free.
+            core.finisher.end();
+            core.numbering.stop();
+            Err(error)
+        }
     }
-    Ok(core)
 }
 
 fn say(report: &StartReport) {
@@ -161,8 +165,28 @@ fn open_keys(
 }
 
 impl Core {
-    /// Gives a device its backend. An absent key closes the device's series alone; a contradicting one
-    /// refuses the start.
+    /// Keeps a fresh key store's header and gives every device its backend.
+    async fn begin(&self, fresh: Option<KeyStoreHeader>) -> Result<(), EngineError> {
+        let registry = self.numbering.registry();
+        if let (Some(header), None) = (fresh, &self.report.read_only) {
+            let mut keyed = registry.devices.values().filter(|d| !d.backend.draws_numbers());
+            if let Some(device) = keyed.next() {
+                return Err(EngineError::KeyStoreLost { device: device.id.clone() });
+            }
+            let value = header.to_bytes();
+            self.numbering
+                .change(move |round| {
+                    round.put_setting(KEY_STORE, value);
+                    Ok(())
+                })
+                .await
+                .map_err(EngineError::Setting)?;
+        }
+        registry.devices.values().try_for_each(|device| self.load_device(device))
+    }
+
+    /// Gives a device its backend. An absent key closes the device's series alone; a contradicting
+    /// one refuses the start.
     ///
     /// # Errors
     /// `KeyContradicts`.

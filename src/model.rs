@@ -1,5 +1,5 @@
-//! The small types that every stage shares: ids, numbers, amounts, times. No logic beyond parsing and
-//! printing; one idea, one type, so that no public function takes two bare integers.
+//! The small types that every stage shares: ids, numbers, amounts, times. No logic beyond parsing
+//! and printing; one idea, one type, so that no public function takes two bare integers.
 
 use crate::pb::v1 as pb;
 use chrono::{DateTime, FixedOffset, NaiveDate};
@@ -86,8 +86,8 @@ pub struct RequestKey {
     pub serial: Serial,
 }
 
-/// The serial that we send to a device instead of the platform's: 20 random characters `0-9A-Z`, so that
-/// two platforms with one serial cannot meet on a device.
+/// The serial that we send to a device instead of the platform's: 20 random characters `0-9A-Z`, so
+/// that two platforms with one serial cannot meet on a device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeviceSerial(pub String);
 

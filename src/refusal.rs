@@ -1,11 +1,12 @@
-//! Why a request is refused: one enum of reasons, the only code anywhere (wire, metric label, log, legacy
-//! map), and who is to blame, which decides the gRPC code. A refusal spends nothing.
+//! Why a request is refused: one enum of reasons, the only code anywhere (wire, metric label, log,
+//! legacy map), and who is to blame, which decides the gRPC code. A refusal spends nothing.
 
 use std::{fmt, time::Duration};
 
 macro_rules! reasons {
     ($($name:ident = $text:literal, $blame:ident;)*) => {
-        /// A reason for a refusal. Source: docs/domain.md, "Rules to enforce", and the proxy's own states.
+        /// A reason for a refusal. Source: docs/domain.md, "Rules to enforce", and the proxy's own
+        /// states.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $(#[doc = $text] $name,)*

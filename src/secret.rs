@@ -1,4 +1,5 @@
-//! Secrets that print `[redacted]` and wipe themselves. Nothing else may hold a PIN, passphrase or key.
+//! Secrets that print `[redacted]` and wipe themselves. Nothing else may hold a PIN, passphrase or
+//! key.
 
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};

@@ -1,4 +1,5 @@
-//! Turns a refusal into a gRPC status for platforms and operators; the only file that makes one for them.
+//! Turns a refusal into a gRPC status for platforms and operators; the only file that makes one
+//! for them.
 
 use crate::refusal::{Blame, Reason, Refusal};
 use std::collections::HashMap;
@@ -8,8 +9,16 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 /// `ErrorInfo.domain` of every refusal.
 pub const DOMAIN: &str = "skproxy";
 
-/// The status of a refusal: ErrorInfo with the reason, every field violation, and RetryInfo where the
-/// request may be sent again.
+/// Room for field violations in one status. The details travel in a trailer, as base64 of a third
+/// more; many clients take 8 KiB of headers and make of a longer status one that tells nothing.
+/// Unit: bytes.
+const VIOLATIONS_LEN_MAX: usize = 4096;
+
+/// Tags and lengths around the two texts of a violation. Unit: bytes.
+const VIOLATION_FRAME_LEN: usize = 8;
+
+/// The status of a refusal: ErrorInfo with the reason, the field violations that fit, and RetryInfo
+/// where the request may be sent again. The message tells how many violations were left off.
 #[must_use]
 pub fn refused(refusal: &Refusal) -> Status {
     let mut details = ErrorDetails::new();
@@ -18,13 +27,36 @@ pub fn refused(refusal: &Refusal) -> Status {
         metadata.insert("zh".to_owned(), first.zh.clone());
     }
     details.set_error_info(refusal.reason.name(), DOMAIN, metadata);
-    if !refusal.violations.is_empty() {
-        details.set_bad_request(refusal.violations.iter().map(field_violation).collect::<Vec<_>>());
+    let (shown, left_off) = fitting(refusal);
+    if !shown.is_empty() {
+        details.set_bad_request(shown);
     }
     if let Some(after) = refusal.retry_after {
         details.set_retry_info(Some(after));
     }
-    Status::with_error_details(code(refusal.reason.blame()), refusal.to_string(), details)
+    let mut message = refusal.to_string();
+    if left_off > 0 {
+        message.push_str(&format!("; {left_off} violations are left off for want of room"));
+    }
+    Status::with_error_details(code(refusal.reason.blame()), message, details)
+}
+
+/// The first violations that fit, in their order, and how many do not.
+fn fitting(refusal: &Refusal) -> (Vec<FieldViolation>, usize) {
+    // Its message and the first Chinese text stand in the details too.
+    let first = refusal.violations.first().map_or(0, |first| first.zh.len());
+    let mut len = refusal.hint.len() + first;
+    let shown: Vec<_> = refusal
+        .violations
+        .iter()
+        .map(field_violation)
+        .take_while(|violation| {
+            len += violation.field.len() + violation.description.len() + VIOLATION_FRAME_LEN;
+            len <= VIOLATIONS_LEN_MAX
+        })
+        .collect();
+    let left_off = refusal.violations.len() - shown.len();
+    (shown, left_off)
 }
 
 /// The status of a message that does not decode.
@@ -61,5 +93,43 @@ fn code(blame: Blame) -> Code {
         Blame::Busy => Code::Unavailable,
         Blame::Unbuilt => Code::Unimplemented,
         Blame::Bug => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Violation;
+
+    fn violations(count: usize, text: &str) -> Refusal {
+        let violation = |line| Violation {
+            field: format!("draft.lines[{line}].amount_fen"),
+            reason: Reason::LineAmountMismatch,
+            en: format!("differs by 1 fen {text}"),
+            zh: format!("相差 1 分 {text}"),
+        };
+        Refusal::of_violations((0..count).map(violation).collect()).unwrap()
+    }
+
+    #[test]
+    fn every_violation_is_told_that_fits_into_a_clients_headers() {
+        for (count, text, shown) in [
+            (1, "", 1),
+            (20, "", 20),
+            (64, "", 45),
+            (64, &"x".repeat(100), 13),
+            (4, &"x".repeat(800), 1),
+        ] {
+            let status = refused(&violations(count, text));
+            let details = status.get_error_details();
+            let found = details.bad_request().map_or(0, |bad| bad.field_violations.len());
+            assert_eq!(found, shown, "{count} violations");
+            let told = format!("{} violations are left off", count - shown);
+            assert_eq!(status.message().contains(&told), shown < count, "{}", status.message());
+            let reason = details.error_info().map(|info| info.reason.as_str());
+            assert_eq!(reason, Some("LINE_AMOUNT_MISMATCH"));
+            // Base64, and room for the message and the other headers.
+            assert!(status.details().len() * 4 / 3 < 6 * 1024, "{}", status.details().len());
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Starts tasks, names them and joins them at drain. A panic in a task that owns durable state ends the
-//! process: going on without it would answer from books nobody keeps.
+//! Starts tasks, names them and joins them at drain. A panic in a task that owns durable state ends
+//! the process: going on without it would answer from books nobody keeps.
 
 use std::{future::Future, sync::Mutex, time::Duration};
 use tokio::task::JoinHandle;

@@ -1,4 +1,5 @@
-//! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is durable.
+//! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
+//! durable.
 
 use super::{answers, status};
 use crate::{

@@ -1,5 +1,5 @@
-//! `skproxy demo`: development CA, acceptance simulator and proxy on loopback; issues an invoice through the
-//! real mutual-TLS port and waits for its receipt.
+//! `skproxy demo`: development CA, acceptance simulator and proxy on loopback; issues an invoice
+//! through the real mutual-TLS port and waits for its receipt.
 
 use super::{
     Exit,
@@ -137,8 +137,8 @@ impl Demo {
         Ok(demo)
     }
 
-    /// Registers platform, taxpayer, device and numbers through the operators' socket, as far as a run
-    /// before has not done it.
+    /// Registers platform, taxpayer, device and numbers through the operators' socket, as far as a
+    /// run before has not done it.
     async fn register(&self, pki: &DevPki) -> Result<()> {
         let mut admin = admin::client::connect(&self.admin_socket).await?;
         let route = Route {
@@ -244,7 +244,8 @@ impl Demo {
         }
     }
 
-    /// Issues one invoice through the platform port, waits for its receipt, and prints what is to be seen.
+    /// Issues one invoice through the platform port, waits for its receipt, and prints what is to
+    /// be seen.
     async fn issue_first(&self, arguments: &DemoArguments) -> Result<Exit> {
         let mut client = client::connect(&self.connection(arguments.format)).await?;
         let serial = format!("DEMO{}", clock::random_text(16));
@@ -270,7 +271,8 @@ impl Demo {
         let quoted =
             |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
         format!(
-            "skproxy client issue --address {} --ca {} --cert {} --key {} --draft {} --fresh-serial",
+            "skproxy client issue --address {} --ca {} --cert {} --key {} --draft {} \
+             --fresh-serial",
             self.daemon.platform_address,
             quoted(&self.ca),
             quoted(&self.client.cert),
@@ -314,8 +316,8 @@ impl Demo {
             return Ok(());
         }
         output::say(&format!(
-            "\nplatforms   {}\nops         http://{}/metrics /readyz\nadmin       {}\nCA          {}\n\
-             certificate {}\nkey         {}\n\nanother invoice:\n  {}\n\nCtrl-C ends it",
+            "\nplatforms   {}\nops         http://{}/metrics /readyz\nadmin       {}\n\
+             CA          {}\ncertificate {}\nkey         {}\n\nanother invoice:\n  {}\n\nCtrl-C ends it",
             self.daemon.platform_address,
             self.daemon.ops_address,
             self.admin_socket.display(),
@@ -361,7 +363,8 @@ fn issued(outcome: Option<pb::Outcome>) -> Result<pb::Issued> {
     }
 }
 
-/// The admin socket is in the demo's folder, or in a short one of its own when the path is too long.
+/// The admin socket is in the demo's folder, or in a short one of its own when the path is too
+/// long.
 fn admin_socket(dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
     let path = dir.join("admin.sock");
     if path.as_os_str().len() < SOCKET_PATH_LEN_MAX {

@@ -1,5 +1,5 @@
-//! The commands: data to stdout, talk to stderr, one exit code enum. `--format json` prints exactly one
-//! JSON value.
+//! The commands: data to stdout, talk to stderr, one exit code enum. `--format json` prints exactly
+//! one JSON value.
 
 pub mod certs;
 pub mod client;
@@ -46,7 +46,8 @@ impl From<Exit> for ExitCode {
 
 /// skproxy: a security proxy for VAT tax-control servers (税控服务器安全代理).
 ///
-/// Exit codes: 0 done, 1 refused or mismatch found, 2 usage or configuration, 3 failure, 4 in doubt.
+/// Exit codes: 0 done, 1 refused or mismatch found, 2 usage or configuration, 3 failure, 4 in
+/// doubt.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, max_term_width = 100)]
 pub struct Arguments {

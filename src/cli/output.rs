@@ -1,5 +1,5 @@
-//! Printing: text for people, one JSON value for programs. Messages of the contract become canonical
-//! proto3 JSON through their descriptors.
+//! Printing: text for people, one JSON value for programs. Messages of the contract become
+//! canonical proto3 JSON through their descriptors.
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;

@@ -1,4 +1,5 @@
-//! `skproxy serve`: the daemon in the foreground, until SIGINT or SIGTERM; SIGHUP reads certificates again.
+//! `skproxy serve`: the daemon in the foreground, until SIGINT or SIGTERM; SIGHUP reads
+//! certificates again.
 
 use super::Exit;
 use crate::{

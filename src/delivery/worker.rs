@@ -1,7 +1,9 @@
-//! One worker per province: freezes a batch, sends it until there is a verified receipt, stores that.
+//! One worker per province: freezes a batch, sends it until there is a verified receipt, stores
+//! that.
 //!
-//! Invariants: batch id and membership are durable before the first byte leaves; a resend has the same id
-//! and the same bytes, since both come from the books; nothing but a verified receipt ends a batch.
+//! Invariants: batch id and membership are durable before the first byte leaves; a resend has the
+//! same id and the same bytes, since both come from the books; nothing but a verified receipt ends
+//! a batch.
 
 use super::{
     receipt::{BatchId, Verdict, VerifiedReceipt},
@@ -72,7 +74,8 @@ enum DeliveryError {
 }
 
 impl Delivery {
-    /// Delivers what `numbering` has issued. `open` are the batches of an earlier life without a receipt.
+    /// Delivers what `numbering` has issued. `open` are the batches of an earlier life without a
+    /// receipt.
     #[must_use]
     pub fn new(
         numbering: Numbering,

@@ -1,8 +1,8 @@
 //! The gRPC codec: prost, and the undecoded bytes of the message beside it.
 //!
-//! Message signatures are checked over the bytes that the caller sent, so a handler must be able to see
-//! them. tonic's decoder can hand on the message alone; the bytes therefore go into a task-local slot
-//! that `with_raw_message` opens around the call.
+//! Message signatures are checked over the bytes that the caller sent, so a handler must be able to
+//! see them. tonic's decoder can hand on the message alone; the bytes therefore go into a
+//! task-local slot that `with_raw_message` opens around the call.
 
 use bytes::{Buf as _, Bytes};
 use prost::Message;

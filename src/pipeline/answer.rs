@@ -1,4 +1,5 @@
-//! Outcomes as the wire has them. An invoice's bytes are what is stored; delivery travels beside it.
+//! Outcomes as the wire has them. An invoice's bytes are what is stored; delivery travels beside
+//! it.
 
 use super::Pipeline;
 use crate::{

@@ -14,8 +14,8 @@ use crate::{
 use std::time::Duration;
 
 impl Pipeline {
-    /// Issues one invoice. Once a claim exists, only ISSUED, IN_DOUBT or VOIDED is answered; tonic drops
-    /// this future when its caller leaves, and nothing after the claim depends on it.
+    /// Issues one invoice. Once a claim exists, only ISSUED, IN_DOUBT or VOIDED is answered; tonic
+    /// drops this future when its caller leaves, and nothing after the claim depends on it.
     pub(super) async fn issue_invoice(
         &self,
         peer: Option<&PeerCertificate>,

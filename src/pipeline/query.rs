@@ -29,8 +29,8 @@ impl Pipeline {
         })
     }
 
-    /// The final word on a serial. Asking is open to a suspended platform; closing an unused serial needs
-    /// the binding, so that nobody closes serials of a taxpayer that is not its own.
+    /// The final word on a serial. Asking is open to a suspended platform; closing an unused serial
+    /// needs the binding, so that nobody closes serials of a taxpayer that is not its own.
     pub(super) async fn resolve_invoice(
         &self,
         peer: Option<&PeerCertificate>,

@@ -1,5 +1,6 @@
-//! Platforms, certificates, taxpayers, bindings, devices and routes as data: an immutable snapshot that
-//! identity, contract and numbering read. Only the numbering actor makes a new one, after its commit.
+//! Platforms, certificates, taxpayers, bindings, devices and routes as data: an immutable snapshot
+//! that identity, contract and numbering read. Only the numbering actor makes a new one, after its
+//! commit.
 
 use crate::model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo};
 use std::{

@@ -1,5 +1,5 @@
-//! What one commit holds: typed columns, not statements. The numbering actor fills a `Batch`; a store
-//! makes it durable and hands back the proofs.
+//! What one commit holds: typed columns, not statements. The numbering actor fills a `Batch`; a
+//! store makes it durable and hands back the proofs.
 
 use super::{Claim, Durable, Event, Issued, Released, Voided};
 use crate::{

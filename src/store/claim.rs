@@ -1,8 +1,8 @@
 //! Claims and what becomes of them: the rows that promises 1 to 4 are made of.
 //!
-//! An invoice's bytes are stored in two appends: the head with the claim, the tail with the signature.
-//! Both are encodings of `skproxy.v1.Invoice` with ascending field numbers, so head ++ tail *is* the
-//! invoice, and no answer is ever rebuilt.
+//! An invoice's bytes are stored in two appends: the head with the claim, the tail with the
+//! signature. Both are encodings of `skproxy.v1.Invoice` with ascending field numbers, so head ++
+//! tail *is* the invoice, and no answer is ever rebuilt.
 
 use crate::{
     contract::ContentDigest,
@@ -30,13 +30,14 @@ pub enum Assignment {
     ByDevice {
         /// The serial that we send instead of the platform's.
         device_serial: DeviceSerial,
-        /// The device's next number when the claim was made; while it is unchanged, nothing was issued.
+        /// The device's next number when the claim was made; while it is unchanged, nothing was
+        /// issued.
         next: InvoiceNumber,
     },
 }
 
-/// A request that became exactly one number: saved before a key touches it. Cannot be cloned, so there
-/// is one live attempt to sign it.
+/// A request that became exactly one number: saved before a key touches it. Cannot be cloned, so
+/// there is one live attempt to sign it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Id in append order.
@@ -59,7 +60,8 @@ pub struct Claim {
     pub color: Color,
     /// Totals.
     pub totals: Totals,
-    /// Encoded `Invoice`: fields 1 to 7 of a numbered claim (the signed record), field 1 of another.
+    /// Encoded `Invoice`: fields 1 to 7 of a numbered claim (the signed record), field 1 of
+    /// another.
     pub head: ClaimHead,
     /// The chained event of a numbered claim (its number became known); none for a device's.
     pub event: Option<Event>,
@@ -70,7 +72,8 @@ pub struct Claim {
 pub struct ClaimHead(pub Bytes);
 
 impl ClaimHead {
-    /// Encodes the part of an invoice that is known before it is signed; the tail's fields stay empty.
+    /// Encodes the part of an invoice that is known before it is signed; the tail's fields stay
+    /// empty.
     #[must_use]
     pub fn encode(invoice: &pb::Invoice) -> Self {
         Self(invoice.encode_to_vec().into())
@@ -85,8 +88,8 @@ impl ClaimHead {
     }
 }
 
-/// The second part of an invoice's bytes, made by signing: fields 8 to 13 for a numbered claim, 2 to 13
-/// for a device's.
+/// The second part of an invoice's bytes, made by signing: fields 8 to 13 for a numbered claim, 2
+/// to 13 for a device's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedTail(pub Bytes);
 
@@ -139,7 +142,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event that follows `previous` (`None`: the first) and says `kind` of `claim` with `body`.
+    /// The event that follows `previous` (`None`: the first) and says `kind` of `claim` with
+    /// `body`.
     #[must_use]
     pub fn after(previous: Option<Self>, kind: EventKind, claim: ClaimId, body: &[u8]) -> Self {
         let before = previous.map_or(EventHash::default(), |event| event.hash);
@@ -148,8 +152,8 @@ impl Event {
         Self { sequence, hash }
     }
 
-    /// The hash of an event whose body has this SHA-256; `verify` walks a chain with it without keeping
-    /// the bodies.
+    /// The hash of an event whose body has this SHA-256; `verify` walks a chain with it without
+    /// keeping the bodies.
     #[must_use]
     pub fn chain(
         before: EventHash,
@@ -199,7 +203,8 @@ pub struct Voided {
     pub event: Event,
 }
 
-/// A device-numbered claim under which the device provably issued nothing; its serial is free again.
+/// A device-numbered claim under which the device provably issued nothing; its serial is free
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {
     /// The claim.

@@ -1,5 +1,5 @@
-//! The embedded store: SQLite in WAL mode with full syncs, one writer, a few readers, a watermark beside
-//! it, and an exclusive lock on the data directory.
+//! The embedded store: SQLite in WAL mode with full syncs, one writer, a few readers, a watermark
+//! beside it, and an exclusive lock on the data directory.
 
 use super::{
     Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, load,
@@ -97,8 +97,8 @@ pub struct EmbeddedStore {
 /// Opens or makes the store in `options.dir`.
 ///
 /// # Errors
-/// When another daemon holds it, it is newer than this binary, or it does not add up. A store that is
-/// behind its watermark opens, read-only, and says so in the report.
+/// When another daemon holds it, it is newer than this binary, or it does not add up. A store that
+/// is behind its watermark opens, read-only, and says so in the report.
 pub fn open(options: &Options) -> Result<Opened, StoreError> {
     fs::create_dir_all(&options.dir).map_err(|source| StoreError::Io {
         doing: format!("make the data directory {}", options.dir.display()),
@@ -324,8 +324,8 @@ impl EmbeddedStore {
         Ok(head)
     }
 
-    /// Waits for whoever else writes, such as an operator's shell: nothing is decided yet, and a process
-    /// that ended here would only find the lock again.
+    /// Waits for whoever else writes, such as an operator's shell: nothing is decided yet, and a
+    /// process that ended here would only find the lock again.
     fn begin(&self) -> rusqlite::Result<()> {
         loop {
             match self.connection.execute_batch("BEGIN IMMEDIATE") {
@@ -426,8 +426,8 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// Moves committed pages from the log into the books without holding the writer up. Clones share one
-/// connection.
+/// Moves committed pages from the log into the books without holding the writer up. Clones share
+/// one connection.
 #[derive(Debug, Clone)]
 pub struct Checkpointer(Arc<Mutex<Connection>>);
 

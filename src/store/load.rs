@@ -1,5 +1,5 @@
-//! Reads at start what the numbering actor keeps in memory. Every row's CRC is checked; what does not
-//! add up refuses the start.
+//! Reads at start what the numbering actor keeps in memory. Every row's CRC is checked; what does
+//! not add up refuses the start.
 
 use super::{
     Durable, Event, EventHash, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, StoreError,

@@ -1,5 +1,5 @@
-//! A store in memory with the same contract, for simulations of the numbering actor: it can run out of
-//! space, and it survives the "death" of whoever used it.
+//! A store in memory with the same contract, for simulations of the numbering actor: it can run out
+//! of space, and it survives the "death" of whoever used it.
 
 use super::{
     Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found, Issued,

@@ -1,7 +1,8 @@
-//! The store: what the numbering actor hands over goes in, what is durable comes out. It decides nothing.
+//! The store: what the numbering actor hands over goes in, what is durable comes out. It decides
+//! nothing.
 //!
-//! Invariants: only a commit here makes a `Durable`; one `Batch` is one commit is one synced transaction
-//! and one synced watermark; nothing but this folder writes the data directory's books.
+//! Invariants: only a commit here makes a `Durable`; one `Batch` is one commit is one synced
+//! transaction and one synced watermark; nothing but this folder writes the data directory's books.
 
 mod batch;
 mod claim;
@@ -32,8 +33,8 @@ use crate::{
     registry::Registry,
 };
 
-/// Proof that `T` is on stable storage. Only a commit (or a read of what was committed) in `store` makes
-/// one.
+/// Proof that `T` is on stable storage. Only a commit (or a read of what was committed) in `store`
+/// makes one.
 ///
 /// ```compile_fail
 /// fn forged(claim: skproxy::store::Claim) -> skproxy::store::Durable<skproxy::store::Claim> {
@@ -125,8 +126,8 @@ pub enum CommitError {
     /// No space; rolled back, nothing of the batch is stored.
     #[error("the disk is full")]
     Full,
-    /// Anything else: it is unknown what is on the disk. The process must end and answer nobody, since
-    /// a commit whose sync failed can come back to life.
+    /// Anything else: it is unknown what is on the disk. The process must end and answer nobody,
+    /// since a commit whose sync failed can come back to life.
     #[error("commit {counter}")]
     Fatal {
         /// The commit that failed.

@@ -1,7 +1,7 @@
 //! Reads what was committed: short read-only transactions over a few connections of their own.
 //!
-//! A reader can see a commit a moment before its watermark is synced; `Books` waits for that before it
-//! hands anything found to a caller, so that no answer runs ahead of promise 3.
+//! A reader can see a commit a moment before its watermark is synced; `Books` waits for that before
+//! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
     Binding, Claim, DeliveryBatch, Issued, StoreError, Voided,

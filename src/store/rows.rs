@@ -1,5 +1,5 @@
-//! How rows are encoded: a version byte, then protobuf; and the CRC that each row carries, since SQLite
-//! does not notice a damaged page on its own.
+//! How rows are encoded: a version byte, then protobuf; and the CRC that each row carries, since
+//! SQLite does not notice a damaged page on its own.
 
 use super::{
     Assignment, Claim, ClaimHead, Event, EventHash, Issued, SignedTail, StoreError, Voided,
@@ -25,7 +25,8 @@ pub(super) enum Column<'a> {
     Bytes(&'a [u8]),
 }
 
-/// CRC-32 over the table's name and every column, so that a row moved to another key is noticed too.
+/// CRC-32 over the table's name and every column, so that a row moved to another key is noticed
+/// too.
 pub(super) fn crc(table: &str, columns: &[Column<'_>]) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(table.as_bytes());

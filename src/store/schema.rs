@@ -1,8 +1,8 @@
 //! The tables of the embedded store, and the settings of every connection to it.
 //!
 //! Shapes (measured 24-32 µs per invoice, against 106-139 µs for one wide row clustered by number):
-//! records append by rowid, (code, number) is a narrow unique index, the request index is clustered on its
-//! key, the signature is a second append, a receipt is one row per batch.
+//! records append by rowid, (code, number) is a narrow unique index, the request index is clustered
+//! on its key, the signature is a second append, a receipt is one row per batch.
 
 use super::StoreError;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -92,11 +92,23 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
 }
 
 /// Settings of the one connection that writes.
+///
+/// SQLite answers a switch to the log that failed with the old mode, not with an error: it is
+/// compared.
 pub(super) fn prepare_writer(connection: &Connection) -> Result<(), StoreError> {
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(sqlite("switch the books to a write-ahead log"))?;
+    if mode != "wal" {
+        return Err(StoreError::Io {
+            doing: "switch the books to a write-ahead log".into(),
+            source: std::io::Error::other(format!("SQLite stayed in mode {mode:?}")),
+        });
+    }
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
-             PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;",
+            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON;
+             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;",
         )
         .map_err(sqlite("prepare the writer"))
 }
@@ -113,4 +125,15 @@ pub(super) fn create(connection: &Connection) -> Result<(), StoreError> {
     connection
         .execute_batch(&format!("{TABLES} PRAGMA user_version = {VERSION};"))
         .map_err(sqlite("make the tables"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_that_cannot_have_a_write_ahead_log_are_not_used() {
+        let connection = Connection::open_in_memory().unwrap();
+        assert!(prepare_writer(&connection).is_err());
+    }
 }

@@ -1,5 +1,5 @@
-//! Offline proof that the books add up: numbers, positions, request index, event chains, CRCs, outbox,
-//! usage and watermark. Reads everything, repairs nothing.
+//! Offline proof that the books add up: numbers, positions, request index, event chains, CRCs,
+//! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
     Assignment, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta, UsageKey,
@@ -22,8 +22,8 @@ use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Checks one invoice's signature with its device's public key: (device, signed record, invoice) → what is
-/// wrong.
+/// Checks one invoice's signature with its device's public key: (device, signed record, invoice) →
+/// what is wrong.
 pub type SignatureCheck<'a> = dyn Fn(&Device, &[u8], &pb::Invoice) -> Result<(), String> + 'a;
 
 /// What `verify` found.
@@ -255,7 +255,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Positions and events of each series: no gap, no other head, each hash follows from the one before.
+    /// Positions and events of each series: no gap, no other head, each hash follows from the one
+    /// before.
     fn series(
         &mut self,
         connection: &Connection,

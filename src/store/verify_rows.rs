@@ -1,5 +1,5 @@
-//! The part of `verify` for rows that the walk over claims does not read: their CRCs, and that deliveries
-//! are what the frozen batches say.
+//! The part of `verify` for rows that the walk over claims does not read: their CRCs, and that
+//! deliveries are what the frozen batches say.
 
 use super::{
     StoreError, load, reader,

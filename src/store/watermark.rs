@@ -1,5 +1,6 @@
-//! The watermark: which commit was last made durable, kept outside the books (on another file system
-//! where there is one, and never part of a backup), so that a store which is behind is noticed.
+//! The watermark: which commit was last made durable, kept outside the books (on another file
+//! system where there is one, and never part of a backup), so that a store which is behind is
+//! noticed.
 //!
 //! Two slots are written in turn, so that a torn write leaves the other one. Each is synced before
 //! anything of its commit is acknowledged.

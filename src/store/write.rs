@@ -1,5 +1,5 @@
-//! Writes one batch's rows inside the open transaction of the embedded store, and sums their CRCs up for
-//! the commit's running hash.
+//! Writes one batch's rows inside the open transaction of the embedded store, and sums their CRCs
+//! up for the commit's running hash.
 
 use super::{
     Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued,

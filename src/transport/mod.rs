@@ -1,5 +1,5 @@
-//! Connections for either side: TLS out of PEM files, flushes that coalesce, our own side of a channel to
-//! another server. Knows no call.
+//! Connections for either side: TLS out of PEM files, flushes that coalesce, our own side of a
+//! channel to another server. Knows no call.
 
 mod client;
 mod coalesce;

@@ -1,4 +1,5 @@
-//! TLS 1.3 out of PEM files, for either side of a connection: one provider, one protocol, no resumption.
+//! TLS 1.3 out of PEM files, for either side of a connection: one provider, one protocol, no
+//! resumption.
 
 use rustls::{
     RootCertStore,

@@ -2,10 +2,22 @@
 //! `cfg(test)` tells clippy that helpers may unwrap too.
 
 #[cfg(test)]
+mod daemon;
+#[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod listener_life;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod ops;
+#[cfg(test)]
+mod product;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod serve;
 #[cfg(test)]
 mod support;

@@ -1,4 +1,5 @@
-//! The operators' commands: each is one call on the admin socket. What changes books asks for `--yes`.
+//! The operators' commands: each is one call on the admin socket. What changes books asks for
+//! `--yes`.
 
 mod args;
 

@@ -1,4 +1,5 @@
-//! Damage: whatever is changed in the books by anybody but a commit is noticed by a start or by `verify`.
+//! Damage: whatever is changed in the books by anybody but a commit is noticed by a start or by
+//! `verify`.
 
 use super::{BOOKS, Options, Path, embedded, fs, spoil, told, verified};
 

@@ -1,5 +1,5 @@
-//! The embedded store from outside: what is committed comes back, and what is lost, old or damaged is
-//! noticed. The story that the tests tell is in `fixtures`.
+//! The embedded store from outside: what is committed comes back, and what is lost, old or damaged
+//! is noticed. The story that the tests tell is in `fixtures`.
 
 mod damage;
 mod fixtures;
