@@ -1,5 +1,5 @@
-//! The actor around the core: who is told what, and when. The signers' pool is empty, so that each test
-//! says itself when a claim is signed.
+//! The actor around the core: who is told what, and when. The signers' pool is empty, so that each
+//! test says itself when a claim is signed.
 
 use super::{
     turn::{key, signed},
