@@ -1,5 +1,5 @@
-//! The actor's thread: gather, decide, commit, tell. A commit that fails for anything but space ends the
-//! process, since nobody can know what is on the disk.
+//! The actor's thread: gather, decide, commit, tell. A commit that fails for anything but space
+//! ends the process, since nobody can know what is on the disk.
 
 use super::{
     Assigned, Limits, Numbering, Shared,
@@ -126,8 +126,8 @@ const IDLE: Duration = Duration::from_millis(200);
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 impl Numbering {
-    /// Starts the actor. `finisher` is made from the way back to the actor, takes the open claims, and
-    /// from then on every new one.
+    /// Starts the actor. `finisher` is made from the way back to the actor, takes the open claims,
+    /// and from then on every new one.
     ///
     /// # Errors
     /// `ClockBehind`, or when the thread cannot be started.
@@ -310,8 +310,8 @@ impl<S: Store> Actor<S> {
         shared.undelivered.store(self.book.undelivered(), Ordering::Relaxed);
     }
 
-    /// Tells everybody, now that the batch is durable. Waiters are noted first: a twin may wait for a
-    /// claim that ended in this very batch.
+    /// Tells everybody, now that the batch is durable. Waiters are noted first: a twin may wait for
+    /// a claim that ended in this very batch.
     fn tell(
         &mut self,
         owed: Vec<Owed>,
@@ -480,7 +480,8 @@ impl<S: Store> Actor<S> {
         }
     }
 
-    /// Parked requests whose caller has gone are dropped unclaimed; those whose series is free go on.
+    /// Parked requests whose caller has gone are dropped unclaimed; those whose series is free go
+    /// on.
     fn forget_departed(&mut self) {
         for (series, parked) in &mut self.parked {
             parked.retain(|(_, reply)| !reply.is_closed());
@@ -574,7 +575,7 @@ fn not_issued() -> Refusal {
 fn abort(error: &CommitError) -> ! {
     tracing::error!(
         error = crate::refusal::chain(error),
-        "a commit failed; the process ends and answers nobody, since the commit may come back to life"
+        "a commit failed; the process ends and answers nobody, since the commit may come back"
     );
     std::process::abort();
 }

@@ -1,7 +1,9 @@
-//! What the numbering actor knows, as committed, and a round over it: the decisions of one batch, each
-//! seeing those before it. Pure but for look-ups of committed rows: the actor hands in the time.
+//! What the numbering actor knows, as committed, and a round over it: the decisions of one batch,
+//! each seeing those before it. Pure but for look-ups of committed rows: the actor hands in the
+//! time.
 //!
-//! Invariants: a `Round` changes nothing of the `Book`; only `Book::absorb`, after the commit, does.
+//! Invariants: a `Round` changes nothing of the `Book`; only `Book::absorb`, after the commit,
+//! does.
 
 use super::Limits;
 use crate::{
@@ -358,7 +360,8 @@ impl Round<'_> {
         self.opened.get(&id).or_else(|| self.book.open.get(&id))
     }
 
-    /// Open claims of a series as this round leaves them, and when the oldest committed one was claimed.
+    /// Open claims of a series as this round leaves them, and when the oldest committed one was
+    /// claimed.
     pub(super) fn backlog(&self, series: SeriesNo) -> (usize, Option<CstTime>) {
         let kept = self.book.open_by_series.get(&series);
         let (opened, ended) = self.turnover.get(&series).copied().unwrap_or_default();

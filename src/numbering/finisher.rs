@@ -1,7 +1,8 @@
 //! The resident finisher: owns every open claim from its commit to its end. It sends claims to the
 //! signers, hands results to the actor, and tries again, with backoff, what failed.
 //!
-//! Invariant: a claim is in exactly one place: with the pool, in `waiting`, or on its way to the actor.
+//! Invariant: a claim is in exactly one place: with the pool, in `waiting`, or on its way to the
+//! actor.
 
 use super::Completions;
 use crate::{
@@ -44,7 +45,8 @@ struct State {
     waiting: BTreeMap<ClaimId, Waiting>,
     /// Failed attempts so far, by claim.
     failures: HashMap<ClaimId, u32>,
-    /// When each device claim was last sent or found in doubt; nothing is concluded before the quiescence time is over.
+    /// When each device claim was last sent or found in doubt; nothing is concluded before the
+    /// quiescence time is over.
     sent: HashMap<ClaimId, Duration>,
     /// Series of device-numbered devices whose next number is to be asked for.
     ask_next: HashSet<(DeviceNo, Kind)>,
@@ -75,7 +77,8 @@ impl Finisher {
         let pool = Pool::new(
             threads,
             Arc::new(move |finished| {
-                // Without the finisher the process is ending; the claim is loaded at the next start.
+                // Without the finisher the process is ending; the claim is loaded at the next
+                // start.
                 if let Some(finisher) = results.upgrade() {
                     finisher.finished(finished);
                 }
@@ -110,7 +113,8 @@ impl Finisher {
         self.submit(claim, Attempt::First);
     }
 
-    /// Takes a claim of an earlier life: what a device may have seen is asked for, never sent again.
+    /// Takes a claim of an earlier life: what a device may have seen is asked for, never sent
+    /// again.
     pub(super) fn recover(&self, claim: Durable<Claim>) {
         let attempt = match claim.assignment {
             Assignment::Numbered { .. } => Attempt::First,
@@ -191,7 +195,8 @@ impl Finisher {
             }
             Finished::Failed { claim, error } => {
                 tracing::warn!(claim = claim.id.0, %error, "no signature yet; it is tried again");
-                // What was sent to a device is asked for; a numbered claim is signed again, which is harmless.
+                // What was sent to a device is asked for; a numbered claim is signed again, which
+                // is harmless.
                 let by_device = matches!(claim.assignment, Assignment::ByDevice { .. });
                 if by_device {
                     // It may have lain in the device's queue: the quiescence time begins now.
@@ -265,7 +270,8 @@ impl Finisher {
     /// Voids the number of an open claim.
     ///
     /// # Errors
-    /// `NotFound` when there is no such open claim, `VoidNotAllowed` while an attempt to sign it runs.
+    /// `NotFound` when there is no such open claim, `VoidNotAllowed` while an attempt to sign it
+    /// runs.
     pub async fn blank_void(
         &self,
         claim: ClaimId,
@@ -320,7 +326,8 @@ mod tests {
         let finisher = Finisher::new(completions, clock.clone(), 1);
         let claim = laws::device_claim();
         let id = claim.id;
-        // Its first attempt: no such device in the pool, so it waits as it would in a device's queue.
+        // Its first attempt: no such device in the pool, so it waits as it would in a device's
+        // queue.
         finisher.take(claim);
         let claim = finisher.state().waiting.remove(&id).unwrap().claim;
         let lost_at = clock.elapsed();

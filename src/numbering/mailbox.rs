@@ -1,7 +1,7 @@
 //! The actor's mailbox: a bounded lane for new work, and a lane for completions that is never shed.
 //!
-//! Completions (signatures, receipts, voids) need no bound of their own: each belongs to an open claim or
-//! an open batch, and those are bounded where they are made.
+//! Completions (signatures, receipts, voids) need no bound of their own: each belongs to an open
+//! claim or an open batch, and those are bounded where they are made.
 
 use std::{
     collections::VecDeque,
@@ -67,8 +67,8 @@ impl<W, C> Mailbox<W, C> {
         self.arrived.notify_all();
     }
 
-    /// Waits until something arrives, the box closes or `limit` passes; takes at most `work_max` pieces
-    /// of work and every completion.
+    /// Waits until something arrives, the box closes or `limit` passes; takes at most `work_max`
+    /// pieces of work and every completion.
     pub(super) fn gather(&self, work_max: usize, limit: Duration) -> Mail<W, C> {
         let idle = |lanes: &mut Lanes<W, C>| {
             lanes.work.is_empty() && lanes.completions.is_empty() && !lanes.closed

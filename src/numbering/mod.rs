@@ -1,8 +1,8 @@
-//! 5  Numbering: one actor owns every number. It decides operation by operation over committed state plus
-//! the batch's overlay, commits what has gathered, and only then tells anybody.
+//! 5  Numbering: one actor owns every number. It decides operation by operation over committed
+//! state plus the batch's overlay, commits what has gathered, and only then tells anybody.
 //!
-//! Invariants: nothing outside the actor sees state before its commit; a claim goes from its commit to the
-//! finisher without passing through the call, so that a caller who hangs up cannot lose it.
+//! Invariants: nothing outside the actor sees state before its commit; a claim goes from its commit
+//! to the finisher without passing through the call, so that a caller who hangs up cannot lose it.
 
 mod actor;
 mod book;
@@ -52,7 +52,8 @@ pub struct Limits {
     pub oldest_open_max_s: i64,
     /// How far clocks may differ before stamping stops. Unit: seconds.
     pub clock_skew_max_s: i64,
-    /// Requests that wait for the actor; above it they are shed, since each would wait past its deadline.
+    /// Requests that wait for the actor; above it they are shed, since each would wait past its
+    /// deadline.
     pub work_max: usize,
     /// Requests in one commit; larger batches gain little and delay the first.
     pub batch_max: usize,
@@ -127,7 +128,8 @@ impl Numbering {
         &self.books
     }
 
-    /// What is known of a serial whose content is `draft`; none when it is free as far as committed.
+    /// What is known of a serial whose content is `draft`; none when it is free as far as
+    /// committed.
     ///
     /// # Errors
     /// `SerialConflict`, `SerialClosed`, or when the books cannot be read.
@@ -161,8 +163,8 @@ impl Numbering {
     /// Gives a checked request its claim.
     ///
     /// # Errors
-    /// A refusal; nothing was spent. When the actor does not answer within `limit` the outcome is in
-    /// doubt, which is no error.
+    /// A refusal; nothing was spent. When the actor does not answer within `limit` the outcome is
+    /// in doubt, which is no error.
     pub async fn assign(&self, checked: Checked, limit: Duration) -> Result<Assigned, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.send(Work::Assign { checked: Box::new(checked), reply })?;
@@ -202,8 +204,8 @@ impl Numbering {
         self.answer(answer, COMMIT_STALL).await.unwrap_or_else(|| Err(stalled()))
     }
 
-    /// As `change`, for what ends something that was begun before: never shed, tried again when the disk
-    /// is full.
+    /// As `change`, for what ends something that was begun before: never shed, tried again when the
+    /// disk is full.
     ///
     /// # Errors
     /// `decide`'s refusal, or `StoreReadOnly`.

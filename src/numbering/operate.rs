@@ -237,8 +237,8 @@ impl Round<'_> {
     /// Registers a number segment.
     ///
     /// # Errors
-    /// `NotFound` for the device, `KindNotApproved`, `FieldInvalid` for an empty range or a device that
-    /// draws its numbers itself, `SegmentOverlap` with a known range or number of any device.
+    /// `NotFound` for the device, `KindNotApproved`, `FieldInvalid` for an empty range or a device
+    /// that draws its numbers itself, `SegmentOverlap` with a known range or number of any device.
     pub fn add_segment(&mut self, actor: &str, new: &NewSegment) -> Result<SegmentState, Refusal> {
         let device = self.registry().device_by_id(&new.device_id);
         let device = Arc::clone(device.ok_or_else(|| absent("device", &new.device_id))?);

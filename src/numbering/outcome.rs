@@ -62,7 +62,8 @@ pub type Told = Result<Outcome, Refusal>;
 pub struct Wait(pub(super) oneshot::Receiver<Told>);
 
 impl Wait {
-    /// Waits at most `limit`; what is not known by then, or not told because the daemon ends, is in doubt.
+    /// Waits at most `limit`; what is not known by then, or not told because the daemon ends, is in
+    /// doubt.
     ///
     /// # Errors
     /// When a device provably issued nothing under the claim.

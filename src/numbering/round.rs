@@ -1,5 +1,5 @@
-//! The decisions about requests and claims: assign, resolve, sign, adopt, void, release. Each first looks
-//! at everything that could refuse it, then changes the round.
+//! The decisions about requests and claims: assign, resolve, sign, adopt, void, release. Each first
+//! looks at everything that could refuse it, then changes the round.
 
 use super::{
     book::{Bound, Open, Round, unreadable},
@@ -326,8 +326,8 @@ impl Round<'_> {
         self.batch.issued.push(Issued { claim, series, tail, drawn, event });
     }
 
-    /// Adopts what a device answers. What does not match the claim freezes the series, with evidence, and
-    /// nothing of it is released. Says whether the answer was taken.
+    /// Adopts what a device answers. What does not match the claim freezes the series, with
+    /// evidence, and nothing of it is released. Says whether the answer was taken.
     pub fn adopt(&mut self, claim: &Durable<Claim>, answer: &DeviceAnswer) -> bool {
         if self.open(claim.id).is_none() {
             self.incident(claim, "a device answered for a claim that is not open");
@@ -403,11 +403,12 @@ impl Round<'_> {
         }
     }
 
-    /// Voids the number of an open claim (空白作废): a compare-and-set from "open, no live attempt". The
-    /// caller holds the claim, so there is no live attempt.
+    /// Voids the number of an open claim (空白作废): a compare-and-set from "open, no live attempt".
+    /// The caller holds the claim, so there is no live attempt.
     ///
     /// # Errors
-    /// `VoidNotAllowed` when it is not open, or when only the device knows whether a number was drawn.
+    /// `VoidNotAllowed` when it is not open, or when only the device knows whether a number was
+    /// drawn.
     pub fn void(
         &mut self,
         claim: &Durable<Claim>,
@@ -439,7 +440,8 @@ impl Round<'_> {
     }
 
     /// Releases a device's claim under which nothing was issued. `next` is the device's next number
-    /// after its quiescence time; unless it is unchanged, something was drawn and the claim stays open.
+    /// after its quiescence time; unless it is unchanged, something was drawn and the claim stays
+    /// open.
     pub fn release(&mut self, claim: &Durable<Claim>, next: Option<&InvoiceNumber>) -> bool {
         let Assignment::ByDevice { next: before, .. } = &claim.assignment else { return false };
         if self.open(claim.id).is_none() {
@@ -447,10 +449,8 @@ impl Round<'_> {
         }
         if next != Some(before) {
             let now = next.map_or_else(|| "none".to_owned(), ToString::to_string);
-            self.freeze(
-                claim,
-                &format!("the device knows no such serial, but its next number went from {before} to {now}"),
-            );
+            let moved = format!("its next number went from {before} to {now}");
+            self.freeze(claim, &format!("the device knows no such serial, but {moved}"));
             return false;
         }
         let evidence = format!("serial unknown to the device, next number still {before}");
@@ -470,8 +470,9 @@ impl Round<'_> {
         true
     }
 
-    /// What a device says of its next number. A change that no claim explains freezes the series: the
-    /// device issued past us. While a claim is open, its end explains the change or freezes itself.
+    /// What a device says of its next number. A change that no claim explains freezes the series:
+    /// the device issued past us. While a claim is open, its end explains the change or freezes
+    /// itself.
     pub fn device_next(&mut self, no: SeriesNo, next: Option<InvoiceNumber>) {
         let idle = self.backlog(no).0 == 0;
         let Ok(series) = self.series_mut(no) else { return };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// Watches the wall clock against the monotonic one.
 ///
-/// The pair is renewed at every good reading, so that slow correction by NTP over months is followed and
-/// only a jump is noticed. After a jump it stays tripped until the wall clock is back.
+/// The pair is renewed at every good reading, so that slow correction by NTP over months is
+/// followed and only a jump is noticed. After a jump it stays tripped until the wall clock is back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeGuard {
     wall: CstTime,
@@ -18,7 +18,8 @@ pub(super) struct TimeGuard {
 }
 
 impl TimeGuard {
-    /// Trusts the clock as it is at the start; the start itself compares it with the journal's head.
+    /// Trusts the clock as it is at the start; the start itself compares it with the journal's
+    /// head.
     pub(super) fn new(wall: CstTime, monotonic: Duration, limit_s: i64) -> Self {
         Self { wall, monotonic, limit_s }
     }

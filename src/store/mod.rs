@@ -45,7 +45,8 @@ use crate::{
 /// The twin that differs in what it returns compiles:
 ///
 /// ```
-/// fn passed_on(claim: skproxy::store::Durable<skproxy::store::Claim>) -> skproxy::store::Durable<skproxy::store::Claim> {
+/// fn passed_on(claim: skproxy::store::Durable<skproxy::store::Claim>) ->
+/// skproxy::store::Durable<skproxy::store::Claim> {
 ///     claim
 /// }
 /// ```
@@ -114,8 +115,8 @@ impl StoreError {
     fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged {
             what: what.into(),
-            advice: "keep the data directory as it is, run `skproxy verify --data DIR`, and restore \
-                     from the witnesses it names",
+            advice: "keep the data directory as it is, run `skproxy verify --data DIR`, and \
+                     restore from the witnesses it names",
         }
     }
 }

@@ -318,7 +318,7 @@ impl<'a> Walk<'a> {
             }
             if expected != segment.next {
                 findings.problem(format!(
-                    "segment {} of series {} stands at {:08}, but its claims end before {expected:08}",
+                    "segment {} of series {} stands at {:08}, its claims end before {expected:08}",
                     segment.no, segment.series, segment.next
                 ));
             }

@@ -1,5 +1,5 @@
-//! The actor around the core: who is told what, and when. The signers' pool is empty, so that each test
-//! says itself when a claim is signed.
+//! The actor around the core: who is told what, and when. The signers' pool is empty, so that each
+//! test says itself when a claim is signed.
 
 use super::{
     turn::{key, signed},
@@ -13,7 +13,7 @@ use crate::{
         Assigned, Completions, Limits, Numbering, Outcome, Parts, Told, Wait, actor::Work,
         finisher::Finisher,
     },
-    refusal::Reason,
+    refusal::{Reason, Refusal},
     store::{
         Claim, Durable,
         embedded::{self, Options},
@@ -71,6 +71,10 @@ impl Running {
     fn open(&self) -> Durable<Claim> {
         self.store.load().unwrap().open.remove(0)
     }
+}
+
+async fn within(answer: oneshot::Receiver<Result<Assigned, Refusal>>) -> Result<Assigned, Refusal> {
+    tokio::time::timeout(LONG, answer).await.unwrap().unwrap()
 }
 
 fn is_issued(told: &Told) -> bool {
@@ -141,7 +145,7 @@ async fn requests_for_a_busy_device_go_on_in_order_and_without_those_who_left() 
         running.numbering.send(Work::Assign { checked, reply }).unwrap();
         answer
     };
-    let first = match send(0).await.unwrap() {
+    let first = match within(send(0)).await {
         Ok(Assigned::Wait(wait)) => wait,
         other => panic!("{other:?}"),
     };
@@ -151,10 +155,10 @@ async fn requests_for_a_busy_device_go_on_in_order_and_without_those_who_left() 
     assert_eq!(running.store.disk().claim_ids().count(), 1, "one open claim per device and kind");
     running.completions.nothing_issued(running.open(), next.clone());
     assert_eq!(first.within(LONG).await.unwrap_err().reason, Reason::NotIssued);
-    assert!(matches!(second.await.unwrap(), Ok(Assigned::Wait(_))));
+    assert!(matches!(within(second).await, Ok(Assigned::Wait(_))));
     assert_eq!(running.open().request, key(0, 2));
     running.completions.nothing_issued(running.open(), next);
-    assert!(matches!(third.await.unwrap(), Ok(Assigned::Wait(_))));
+    assert!(matches!(within(third).await, Ok(Assigned::Wait(_))));
     assert_eq!(running.open().request, key(0, 3));
     assert_eq!(running.store.disk().claim_ids().count(), 3);
 }

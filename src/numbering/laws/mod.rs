@@ -1,5 +1,6 @@
-//! Laws of the actor's pure core: random schedules of rounds over a `MemoryStore`, with commits that fail
-//! for space and crashes before and after a commit, judged by a model of its own (`promises`).
+//! Laws of the actor's pure core: random schedules of rounds over a `MemoryStore`, with commits
+//! that fail for space and crashes before and after a commit, judged by a model of its own
+//! (`promises`).
 //!
 //! `SKPROXY_CASES` sets how many schedules are tried.
 

@@ -1,5 +1,5 @@
-//! An independent model of promises 1 to 4: what each serial, number and series has become, told by the
-//! decisions alone. It shares no code with what it judges.
+//! An independent model of promises 1 to 4: what each serial, number and series has become, told by
+//! the decisions alone. It shares no code with what it judges.
 
 use super::world::{CODES, DRAWN, LIMITS, TARGETS, number, series_of};
 use crate::{

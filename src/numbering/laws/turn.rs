@@ -1,5 +1,5 @@
-//! One round of a schedule: does each operation to the round under test and has the model judge what was
-//! decided.
+//! One round of a schedule: does each operation to the round under test and has the model judge
+//! what was decided.
 
 use super::{
     Answer, Op,

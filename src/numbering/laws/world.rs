@@ -1,5 +1,5 @@
-//! The world that a schedule runs in: a store, a book, the claims that a finisher would hold. Does to
-//! them what the actor does, and asks `promises` to judge.
+//! The world that a schedule runs in: a store, a book, the claims that a finisher would hold. Does
+//! to them what the actor does, and asks `promises` to judge.
 
 use super::{
     End, Op, Step, book,

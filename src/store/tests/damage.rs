@@ -63,7 +63,8 @@ fn a_flipped_byte_is_noticed_in_every_table_with_text() {
 fn row_holds(dir: &Path, text: &str, now: &[u8]) -> bool {
     let books = rusqlite::Connection::open(dir.join(BOOKS)).unwrap();
     let sql = "SELECT EXISTS (
-        SELECT 1 FROM platform WHERE instr(name, ?1) UNION SELECT 1 FROM taxpayer WHERE instr(name, ?1)
+        SELECT 1 FROM platform WHERE instr(name, ?1)
+        UNION SELECT 1 FROM taxpayer WHERE instr(name, ?1)
         UNION SELECT 1 FROM certificate WHERE instr(CAST(key AS TEXT), ?1)
         UNION SELECT 1 FROM device WHERE instr(CAST(public_key AS TEXT), ?1)
         UNION SELECT 1 FROM route WHERE instr(address, ?1)
