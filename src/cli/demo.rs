@@ -317,7 +317,8 @@ impl Demo {
         }
         output::say(&format!(
             "\nplatforms   {}\nops         http://{}/metrics /readyz\nadmin       {}\n\
-             CA          {}\ncertificate {}\nkey         {}\n\nanother invoice:\n  {}\n\nCtrl-C ends it",
+             CA          {}\ncertificate {}\nkey         {}\n\n\
+             another invoice:\n  {}\n\nCtrl-C ends it",
             self.daemon.platform_address,
             self.daemon.ops_address,
             self.admin_socket.display(),

@@ -103,7 +103,10 @@ pub trait ProxyNumbered: Send {
     ///
     /// ```compile_fail
     /// # use skproxy::{signer::{ProxyNumbered, Signed, SignerError}, store::{Claim, Durable}};
-    /// fn unsaved(signer: &mut dyn ProxyNumbered, claim: &Claim) -> Result<Signed, SignerError> {
+    /// fn unsaved(
+    ///     signer: &mut dyn ProxyNumbered,
+    ///     claim: &Claim,
+    /// ) -> Result<Signed, SignerError> {
     ///     signer.sign(claim)
     /// }
     /// ```
@@ -112,7 +115,10 @@ pub trait ProxyNumbered: Send {
     ///
     /// ```
     /// # use skproxy::{signer::{ProxyNumbered, Signed, SignerError}, store::{Claim, Durable}};
-    /// fn saved(signer: &mut dyn ProxyNumbered, claim: &Durable<Claim>) -> Result<Signed, SignerError> {
+    /// fn saved(
+    ///     signer: &mut dyn ProxyNumbered,
+    ///     claim: &Durable<Claim>,
+    /// ) -> Result<Signed, SignerError> {
     ///     signer.sign(claim)
     /// }
     /// ```

@@ -144,13 +144,14 @@ fn endpoint(address: &str, server_name: &str) -> Result<Endpoint, ConnectError> 
         .keep_alive_while_idle(true))
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<ClientIo>, ConnectError>> + Send>>;
+type Connected = TokioIo<ClientIo>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send>>;
 
 fn connector(
     address: &str,
     server_name: &str,
     tls: &ClientTls,
-) -> impl Service<http::Uri, Response = TokioIo<ClientIo>, Error = ConnectError, Future = Connecting>
+) -> impl Service<http::Uri, Response = Connected, Error = ConnectError, Future = Connecting>
 + Send
 + use<> {
     let target = Arc::new((address.to_owned(), server_name.to_owned(), tls.clone()));

@@ -66,8 +66,8 @@ fn faults() -> Vec<Fail> {
         .collect()
 }
 
-/// Lives through every fault whose number leaves `rest` when divided by two; as in `kill`, one process
-/// at a time.
+/// Lives through every fault whose number leaves `rest` when divided by two; as in `kill`, one
+/// process at a time.
 #[track_caller]
 fn check(rest: usize) {
     let mut endings: BTreeMap<&str, usize> = BTreeMap::new();

@@ -220,7 +220,7 @@ pub(super) const PAGES: &[Page] = &[
         operator: Text::new(
             "Read in the log or /readyz why: the watermark is lost, or the books are behind it. Put \
              the right books or watermark back, then restart; never make a new one.",
-            "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位）；恢复正确的账簿或水位后重启，切勿新建。",
+            "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位）；恢复正确的账簿或水位再重启，勿新建。",
         ),
     },
     Page {
