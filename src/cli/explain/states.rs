@@ -218,8 +218,8 @@ pub(super) const PAGES: &[Page] = &[
         ),
         caller: Text::new("Wait, then send the same bytes again.", "稍后原样重发。"),
         operator: Text::new(
-            "Read in the log or /readyz why: the watermark is lost, or the books are behind it. Put \
-             the right books or watermark back, then restart; never make a new one.",
+            "Read in the log or /readyz why: the watermark is lost, or the books are behind it. \
+             Put the right books or watermark back, then restart; never make a new one.",
             "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位）；恢复正确的账簿或水位再重启，勿新建。",
         ),
     },
