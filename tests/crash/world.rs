@@ -32,6 +32,8 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
+/// Set for a worker whose log is not moved into the books while it runs.
+pub(crate) const LOG_STAYS: &str = "SKPROXY_CRASH_LOG_STAYS";
 /// Code of the software device's numbers, which begin at 1.
 pub(crate) const SOFTWARE_CODE: &str = "044001900111";
 /// Code of the numbers that the simulated device draws.
@@ -182,7 +184,11 @@ impl World {
             }
         });
         let checkpointer = core.checkpointer.clone();
+        let log_stays = std::env::var_os(LOG_STAYS).is_some();
         let checkpoints = tasks::spawn_detached(async move {
+            if log_stays {
+                return;
+            }
             let mut every = tokio::time::interval(Duration::from_millis(30));
             loop {
                 every.tick().await;
