@@ -137,7 +137,13 @@ impl Numbering {
     ) -> Result<(Self, Arc<Finisher>), StartError> {
         let Parts { store, books, mut loaded, limits, clock, read_only } = parts;
         let now = clock.now();
-        let head = loaded.series.iter().filter_map(|series| series.last_issue).max();
+        // A device that draws numbers stamps them by a clock of its own: a wrong one closes its series.
+        let stamps = |device| {
+            let device = loaded.registry.devices.get(&device);
+            !device.is_some_and(|device| device.backend.draws_numbers())
+        };
+        let ours = loaded.series.iter().filter(|series| stamps(series.device));
+        let head = ours.filter_map(|series| series.last_issue).max();
         if let Some(head) = head
             && head.unix() > now.unix().saturating_add(limits.clock_skew_max_s)
         {
@@ -428,9 +434,11 @@ impl<S: Store> Actor<S> {
         tracing::error!("the disk is full: nothing new is issued; make space");
         for owed in owed {
             match owed {
-                Owed::Assign(Ok(Decision::Done(outcome)), reply) => {
-                    answer(reply, Ok(Assigned::Done(outcome)));
-                }
+                Owed::Assign(Ok(Decision::Done(outcome)), reply)
+                | Owed::Resolve(
+                    Ok(Resolved::Done(outcome @ (Outcome::Issued(_) | Outcome::Voided { .. }))),
+                    reply,
+                ) => answer(reply, Ok(Assigned::Done(outcome))),
                 Owed::Wait(claim, reply) => self.wait(claim, reply, &[]),
                 // A claim of an earlier commit stands: whoever asks for it must not hear REFUSED.
                 Owed::Assign(Ok(Decision::Theirs(claim)), reply)

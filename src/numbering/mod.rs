@@ -13,6 +13,8 @@ mod mailbox;
 mod operate;
 mod outcome;
 mod round;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use actor::{Parts, StartError};
@@ -204,11 +206,10 @@ impl Numbering {
         self.answer(answer, COMMIT_STALL).await.unwrap_or_else(|| Err(stalled()))
     }
 
-    /// As `change`, for what ends something that was begun before: never shed, tried again when the
-    /// disk is full.
+    /// As `change`, for what ends something that was begun before: never shed.
     ///
     /// # Errors
-    /// `decide`'s refusal, or `StoreReadOnly`.
+    /// `decide`'s refusal, `StoreReadOnly`, or `StoreFull`: the caller tries again.
     pub async fn complete<R: Send + 'static>(
         &self,
         decide: impl FnOnce(&mut Round<'_>) -> Result<R, Refusal> + Send + 'static,

@@ -1,0 +1,8 @@
+//! The actor with its finisher over the embedded store, with real software signers and a simulated
+//! device: what callers, operators and a restart see.
+
+mod devices;
+mod house;
+mod limits;
+mod requests;
+mod space;
