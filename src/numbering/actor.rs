@@ -137,7 +137,8 @@ impl Numbering {
     ) -> Result<(Self, Arc<Finisher>), StartError> {
         let Parts { store, books, mut loaded, limits, clock, read_only } = parts;
         let now = clock.now();
-        // A device that draws numbers stamps them by a clock of its own: a wrong one closes its series.
+        // A device that draws numbers stamps them by a clock of its own: a wrong one closes its
+        // series.
         let stamps = |device| {
             let device = loaded.registry.devices.get(&device);
             !device.is_some_and(|device| device.backend.draws_numbers())

@@ -1,5 +1,5 @@
-//! Devices that draw their numbers: lost requests and answers, late and wrong ones, and requests that
-//! wait for a busy device.
+//! Devices that draw their numbers: lost requests and answers, late and wrong ones, and requests
+//! that wait for a busy device.
 
 use super::house::{D2, House, PATIENCE, QUIESCENCE, drawn, number, refused, to};
 use crate::{
@@ -25,7 +25,8 @@ async fn the_device_draws_numbers_in_order() {
     house.end();
 }
 
-/// Waits until the device has issued one. The finisher is not driven, so nobody asks what became of it.
+/// Waits until the device has issued one. The finisher is not driven, so nobody asks what became of
+/// it.
 fn wait_for_the_device(dir: &Path) {
     let begun = monotonic();
     while fs::read_to_string(dir.join("D2.device.jsonl")).unwrap().lines().count() < 2 {
@@ -84,8 +85,8 @@ async fn a_device_that_issues_late_is_waited_for() {
     house.end();
 }
 
-/// The request of one kind waits behind a slow one of the other: the quiescence time runs from when it
-/// was sent, not from when it was queued.
+/// The request of one kind waits behind a slow one of the other: the quiescence time runs from when
+/// it was sent, not from when it was queued.
 #[tokio::test]
 async fn the_quiescence_time_begins_when_the_device_was_asked() {
     let dir = tempfile::tempdir().unwrap();

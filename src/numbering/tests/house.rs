@@ -1,5 +1,5 @@
-//! A house: an actor and its finisher over an embedded store of its own, with switches for the disk, a
-//! clock that can be moved, and devices that a test plugs in when it wants.
+//! A house: an actor and its finisher over an embedded store of its own, with switches for the
+//! disk, a clock that can be moved, and devices that a test plugs in when it wants.
 
 use crate::{
     clock::{Clock, monotonic},
