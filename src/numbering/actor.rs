@@ -356,7 +356,11 @@ impl<S: Store> Actor<S> {
                 answer(reply, Ok(Assigned::Done(outcome)));
             }
             Owed::Assign(Ok(Decision::Park(series, checked)), reply) => {
-                self.parked.entry(series).or_default().push_back((checked, reply));
+                let parked = self.parked.entry(series).or_default();
+                if parked.len() >= self.book.limits.open_claims_max {
+                    return answer(reply, Err(device_busy(parked.len())));
+                }
+                parked.push_back((checked, reply));
             }
             Owed::Assign(Ok(Decision::Mine(claim) | Decision::Theirs(claim)), reply)
             | Owed::Resolve(Ok(Resolved::Open(claim)), reply)
@@ -572,6 +576,11 @@ fn answer(reply: Reply, answer: Result<Assigned, Refusal>) {
 
 fn store_full() -> Refusal {
     Refusal::new(Reason::StoreFull, "the disk is full; nothing was spent, send it again later")
+}
+
+fn device_busy(waiting: usize) -> Refusal {
+    let hint = format!("the device is busy and {waiting} requests wait for it");
+    Refusal::new(Reason::SeriesBacklog, hint)
 }
 
 fn not_issued() -> Refusal {

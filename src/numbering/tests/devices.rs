@@ -187,3 +187,27 @@ async fn requests_for_a_busy_device_wait_in_order_and_are_dropped_with_their_cal
     assert!(house.found("GONE").is_none());
     house.end();
 }
+
+#[tokio::test]
+async fn a_busy_device_lets_no_more_requests_wait_than_claims_may_be_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { open_claims_max: 2, ..Limits::default() };
+    let house = House::fresh(dir.path(), limits).await;
+    let faults = house.plug_simulated(dir.path()).await;
+    faults.push(Fault::LoseRequest);
+    let numbering = house.numbering.clone();
+    let first = numbering.assign(drawn("S0"), PATIENCE).await;
+    assert!(matches!(first, Ok(Assigned::Wait(_))), "a new claim");
+    let mut waiting =
+        ["S1", "S2"].map(|serial| Box::pin(numbering.assign(drawn(serial), PATIENCE)));
+    std::future::poll_fn(|context| {
+        let pending = waiting.iter_mut().all(|one| one.as_mut().poll(context).is_pending());
+        assert!(pending, "the device is busy");
+        Poll::Ready(())
+    })
+    .await;
+    let over = numbering.assign(drawn("S3"), PATIENCE).await;
+    assert_eq!(over.unwrap_err().reason, Reason::SeriesBacklog);
+    drop(waiting);
+    house.end();
+}
