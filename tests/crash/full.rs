@@ -7,7 +7,7 @@ use crate::{
     world::{Live, World},
 };
 use skproxy::signer::RandomFaults;
-use std::{fs, path::PathBuf, process::Command, sync::Arc};
+use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
 /// Clients at once.
@@ -31,7 +31,8 @@ impl Drop for Mounted {
     }
 }
 
-async fn client(live: Arc<Live>, ledger: Arc<Ledger>, client: usize) -> usize {
+/// Issues until it hears that the disk is full.
+async fn client(live: Arc<Live>, ledger: Arc<Ledger>, client: usize) {
     for call in 0..5000 {
         let device = if client % 4 == 3 { 'D' } else { 'S' };
         let serial = format!("{device}f{client}c{call}");
@@ -41,7 +42,7 @@ async fn client(live: Arc<Live>, ledger: Arc<Ledger>, client: usize) -> usize {
         match answer {
             Answer::Issued(_) => {}
             Answer::Refused(reason) if reason == "DEVICE_UNAVAILABLE" => {}
-            Answer::Refused(reason) if reason == "STORE_FULL" => return call,
+            Answer::Refused(reason) if reason == "STORE_FULL" => return,
             other => panic!("{serial}: {other:?}"),
         }
     }
@@ -57,8 +58,24 @@ async fn fill_and_make_space(world: &World) {
     for at in 0..CLIENTS {
         clients.spawn(client(Arc::clone(&live), Arc::clone(&ledger), at));
     }
-    let issued = clients.join_next().await.unwrap().unwrap();
-    assert!(issued > 5, "{issued} invoices fit");
+    // All may hold a claim whose signature waits for space, and then nobody asks for anything new:
+    // more clients come until one is refused.
+    let mut more = tokio::time::interval(Duration::from_millis(100));
+    let mut next = CLIENTS;
+    loop {
+        tokio::select! {
+            ended = clients.join_next() => {
+                ended.expect("there are clients").unwrap();
+                break;
+            }
+            _ = more.tick() => {
+                clients.spawn(client(Arc::clone(&live), Arc::clone(&ledger), next));
+                next += 1;
+            }
+        }
+    }
+    let commits = live.core.numbering.counts().0;
+    assert!(commits > 20, "{commits} commits fit");
     // Whoever has a claim waits for space, and gets its invoice once there is some.
     fs::remove_file(ballast).unwrap();
     clients.abort_all();
