@@ -82,6 +82,19 @@ pub enum Assigned {
     Done(Outcome),
 }
 
+impl Assigned {
+    /// What it ends as, waiting at most `limit`.
+    ///
+    /// # Errors
+    /// When a device provably issued nothing under the claim.
+    pub async fn within(self, limit: Duration) -> Told {
+        match self {
+            Self::Done(outcome) => Ok(outcome),
+            Self::Wait(wait) => wait.within(limit).await,
+        }
+    }
+}
+
 /// What is known of a serial.
 #[derive(Debug)]
 pub enum Known {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     contract,
     identity::PeerCertificate,
-    numbering::{Assigned, Known, Outcome},
+    numbering::{Known, Outcome},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
 };
@@ -46,11 +46,8 @@ impl Pipeline {
             Refusal::new(Reason::DeviceUnavailable, hint)
         })?;
         let checked = contract::check(draft, target, profile)?;
-        let outcome = match self.numbering.assign(checked, permit.left()).await? {
-            Assigned::Done(outcome) => outcome,
-            Assigned::Wait(wait) => wait.within(permit.left()).await?,
-        };
-        Ok(self.after_claim(outcome))
+        let assigned = self.numbering.assign(checked, permit.left()).await?;
+        Ok(self.after_claim(assigned.within(permit.left()).await?))
     }
 
     /// The answer once a claim may exist: what cannot be told, even by a panic, is in doubt.
@@ -66,10 +63,7 @@ impl Pipeline {
     pub(super) async fn ended(&self, known: Known, left: Duration) -> Result<Outcome, Refusal> {
         match known {
             Known::Done(outcome) => Ok(outcome),
-            Known::Open(claim) => match self.numbering.wait(claim, left).await? {
-                Assigned::Done(outcome) => Ok(outcome),
-                Assigned::Wait(wait) => wait.within(left).await,
-            },
+            Known::Open(claim) => self.numbering.wait(claim, left).await?.within(left).await,
         }
     }
 }

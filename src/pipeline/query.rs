@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     identity::PeerCertificate,
-    numbering::{Assigned, Known, Outcome},
+    numbering::{Known, Outcome},
     pb::v1 as pb,
     refusal::Refusal,
 };
@@ -48,11 +48,8 @@ impl Pipeline {
         if !registry.bindings.contains(&(key.platform, key.taxpayer)) {
             return Err(not_bound());
         }
-        let outcome = match self.numbering.resolve(key, permit.left()).await? {
-            Assigned::Done(outcome) => outcome,
-            Assigned::Wait(wait) => wait.within(permit.left()).await?,
-        };
-        self.wire(outcome)
+        let resolved = self.numbering.resolve(key, permit.left()).await?;
+        self.wire(resolved.within(permit.left()).await?)
     }
 
     /// Who the caller is and for whom it may act.
