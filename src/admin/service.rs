@@ -386,6 +386,12 @@ impl AdminService for Service {
         let kind = kind("kind", request.kind)?;
         let (device_id, why) = (request.device_id.clone(), request.reason);
         self.change(move |actor, round| round.unfreeze(actor, (&device_id, kind), &why)).await?;
+        let registry = self.core.numbering.registry();
+        let device = registry.device_by_id(&request.device_id);
+        if let Some(device) = device.filter(|device| device.backend.draws_numbers()) {
+            // Where it stands now is what the next claim expects.
+            self.core.finisher.watch_device(device.no, [kind]);
+        }
         let mut series = self.series(request.device_id).await?;
         series.retain(|series| series.kind == i32::from(kind.to_wire()));
         Ok(Response::new(pb::UnfreezeSeriesResponse { series: series.pop() }))

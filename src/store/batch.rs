@@ -4,8 +4,8 @@
 use super::{Claim, Durable, Event, Issued, Released, Voided};
 use crate::{
     model::{
-        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, Kind, PlatformNo, Position,
-        RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
+        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo,
+        Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
     },
     registry::{Certificate, Device, Platform, Route, Taxpayer},
 };
@@ -29,6 +29,9 @@ pub struct SeriesState {
     pub last_issue: Option<CstTime>,
     /// Why no new claim is taken; none when all is well.
     pub frozen: Option<String>,
+    /// The next number of a device that draws numbers, as it last said; none until it has said it,
+    /// and when its stock is used up. Kept so that what it drew while we were down is noticed.
+    pub device_next: Option<InvoiceNumber>,
 }
 
 /// State of a segment after a commit.

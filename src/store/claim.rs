@@ -195,6 +195,8 @@ pub struct Voided {
     pub series: SeriesNo,
     /// Its number; none when the device drew none.
     pub number: Option<InvoiceNumber>,
+    /// The position of a number that a device drew; none when it stands in the claim.
+    pub drawn: Option<Position>,
     /// The operator's reason.
     pub reason: String,
     /// When.

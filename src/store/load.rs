@@ -11,8 +11,8 @@ use super::{
 use crate::{
     convert::to_u64,
     model::{
-        BatchNo, ClaimId, CstTime, DeviceNo, Kind, PlatformNo, Position, SegmentNo, SeriesNo,
-        TaxpayerNo,
+        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
+        SeriesNo, TaxpayerNo,
     },
     registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Route, Taxpayer},
 };
@@ -195,9 +195,13 @@ pub(super) fn series(connection: &Connection) -> Result<Vec<SeriesState>> {
             event,
             last_issue: row.get::<_, Option<i64>>(6)?.and_then(CstTime::from_unix),
             frozen: row.get(7)?,
+            device_next: match (row.get(8)?, row.get(9)?) {
+                (Some(code), Some(number)) => Some(InvoiceNumber { code, number }),
+                (_, _) => None,
+            },
         };
         let columns = write::series_columns(&series, &hash);
-        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(8)?);
+        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(10)?);
         Ok(checked.map(|()| series))
     })
 }

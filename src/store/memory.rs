@@ -203,6 +203,10 @@ impl Disk {
         for voided in &batch.voided {
             assert!(self.open.remove(&voided.claim), "a claim that is not open was voided");
             self.voids.insert(voided.claim, voided.clone());
+            let Some(number) = &voided.number else { continue };
+            if voided.drawn.is_some() {
+                self.put_number(number, voided.claim);
+            }
             self.outbox.insert(voided.claim);
         }
         for closed in &batch.closed {

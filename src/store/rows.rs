@@ -279,6 +279,9 @@ pub(super) struct EndBody {
     at: i64,
     #[prost(message, optional, tag = "5")]
     pub(super) event: Option<EventBody>,
+    /// Present on a void whose number a device drew.
+    #[prost(uint64, optional, tag = "6")]
+    position: Option<u64>,
 }
 
 impl EndBody {
@@ -289,6 +292,7 @@ impl EndBody {
             reason: voided.reason.clone(),
             at: voided.at.unix(),
             event: Some(EventBody::of(voided.event)),
+            position: voided.drawn.map(|position| position.0),
         }
     }
 
@@ -299,6 +303,7 @@ impl EndBody {
             reason: released.evidence.clone(),
             at: released.at.unix(),
             event: Some(EventBody::of(released.event)),
+            position: None,
         }
     }
 
@@ -308,6 +313,7 @@ impl EndBody {
             claim,
             series,
             number: self.code.map(|code| InvoiceNumber { code, number }),
+            drawn: self.position.map(Position),
             reason: self.reason,
             at: time(self.at)?,
             event: self.event.ok_or_else(|| range("event"))?.event()?,

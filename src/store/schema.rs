@@ -32,8 +32,8 @@ CREATE TABLE route(province TEXT PRIMARY KEY, address TEXT NOT NULL, server_name
     receipt_key BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE series(no INTEGER PRIMARY KEY, device INTEGER NOT NULL REFERENCES device,
     kind INTEGER NOT NULL, next_position INTEGER NOT NULL, event_sequence INTEGER NOT NULL,
-    event_hash BLOB NOT NULL, last_issue INTEGER, frozen TEXT, crc INTEGER NOT NULL,
-    UNIQUE (device, kind));
+    event_hash BLOB NOT NULL, last_issue INTEGER, frozen TEXT, device_code TEXT,
+    device_number INTEGER, crc INTEGER NOT NULL, UNIQUE (device, kind));
 CREATE TABLE segment(no INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series,
     code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, next INTEGER NOT NULL,
     crc INTEGER NOT NULL);

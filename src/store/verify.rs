@@ -206,7 +206,12 @@ impl<'a> Walk<'a> {
             }
             Fate::Voided(voided) => {
                 findings.voided += 1;
-                self.ended.insert(claim.id);
+                if let (Some(number), Some(position)) = (&voided.number, voided.drawn) {
+                    self.number((claim.series, claim.id), number, position, findings);
+                }
+                if voided.number.is_some() {
+                    self.ended.insert(claim.id);
+                }
                 let (body, hash) = (sha256(voided.reason.as_bytes()), voided.event.hash);
                 let seen = Seen { kind: EventKind::Voided, claim: claim.id, body, hash };
                 self.event(claim.series, voided.event, seen, findings);

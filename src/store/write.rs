@@ -152,10 +152,12 @@ impl<'a> Writer<'a> {
         let (sequence, hash) = series.event.map_or((0, [0; 32]), |e| (e.sequence, e.hash.0));
         let crc = self.crc("series", &series_columns(series, &hash));
         self.statement(
-            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET next_position = excluded.next_position,
                  event_sequence = excluded.event_sequence, event_hash = excluded.event_hash,
-                 last_issue = excluded.last_issue, frozen = excluded.frozen, crc = excluded.crc",
+                 last_issue = excluded.last_issue, frozen = excluded.frozen,
+                 device_code = excluded.device_code, device_number = excluded.device_number,
+                 crc = excluded.crc",
         )?
         .execute(params![
             series.no.0,
@@ -166,6 +168,8 @@ impl<'a> Writer<'a> {
             hash,
             series.last_issue.map(crate::model::CstTime::unix),
             series.frozen,
+            series.device_next.as_ref().map(|next| &next.code),
+            series.device_next.as_ref().map(|next| next.number),
             crc
         ])
         .map(drop)
@@ -268,6 +272,11 @@ impl<'a> Writer<'a> {
     fn voided(&mut self, voided: &Voided) -> Result {
         let body = rows::seal(&rows::EndBody::of_void(voided));
         self.end("void", (voided.claim, voided.series.0), &body)?;
+        // Without a number there is nothing that the authority could be told.
+        let Some(number) = &voided.number else { return Ok(()) };
+        if voided.drawn.is_some() {
+            self.number(number, voided.claim)?;
+        }
         self.statement("INSERT INTO outbox VALUES (?)")?.execute([voided.claim.0]).map(drop)
     }
 
@@ -490,7 +499,7 @@ pub(super) fn device_columns<'a>(
 pub(super) fn series_columns<'a>(
     series: &'a SeriesState,
     hash: &'a [u8; 32],
-) -> [rows::Column<'a>; 8] {
+) -> [rows::Column<'a>; 10] {
     [
         Int(Some(series.no.0)),
         Int(Some(series.device.0)),
@@ -500,6 +509,8 @@ pub(super) fn series_columns<'a>(
         Bytes(hash),
         Int(series.last_issue.map(crate::model::CstTime::unix)),
         series.frozen.as_deref().map_or(Int(None), |text| Bytes(text.as_bytes())),
+        series.device_next.as_ref().map_or(Int(None), |next| Bytes(next.code.as_bytes())),
+        Int(series.device_next.as_ref().map(|next| i64::from(next.number))),
     ]
 }
 

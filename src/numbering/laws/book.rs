@@ -73,7 +73,7 @@ pub(super) fn agrees(book: &Book, model: &Model) -> Law {
             .collect();
         let expected_left: Vec<_> = expected.segments.iter().cloned().collect();
         same(law, &left, &expected_left)?;
-        same("the device's next number", &series.device_next, &expected.device_next)?;
+        same("the device's next number", &series.state.device_next, &expected.device_next)?;
     }
     let open: std::collections::BTreeSet<_> = book.open.keys().copied().collect();
     same("nothing claimed is forgotten", &open, &model.open())?;

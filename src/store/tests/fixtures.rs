@@ -48,6 +48,7 @@ fn series(no: i64) -> SeriesState {
         event: None,
         last_issue: None,
         frozen: None,
+        device_next: None,
     }
 }
 
@@ -203,7 +204,8 @@ impl Author {
         let (claim, reason) = (ClaimId(claim), "MARK-VOID".to_owned());
         let event = next(&mut self.ours, EventKind::Voided, claim, reason.as_bytes());
         let series = SeriesNo(1);
-        let voided = Voided { claim, series, number: Some(number), reason, at: at(), event };
+        let voided =
+            Voided { claim, series, number: Some(number), drawn: None, reason, at: at(), event };
         Batch { voided: vec![voided], series: vec![self.ours.clone()], ..Batch::default() }
     }
 
