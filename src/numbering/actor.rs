@@ -20,7 +20,7 @@ use crate::{
     refusal::{Reason, Refusal},
     store::{Books, Claim, CommitError, Committed, Loaded, Store, Voided},
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use std::{
     collections::{HashMap, VecDeque},
@@ -104,11 +104,11 @@ impl Numbering {
             undelivered: AtomicU64::new(book.undelivered()),
             stop: AtomicBool::new(false),
             authority: AuthorityClocks::default(),
-            read_only,
+            read_only: ArcSwapOption::from(read_only.map(Arc::new)),
         });
         let mailbox = Arc::new(Mailbox::new(limits.work_max));
         let finisher = finisher(super::Completions(Arc::clone(&mailbox)));
-        if shared.read_only.is_none() {
+        if shared.read_only.load().is_none() {
             loaded.open.drain(..).for_each(|claim| finisher.recover(claim));
         }
         let guard = TimeGuard::new(now, clock.elapsed(), limits.clock_skew_max_s);
@@ -210,7 +210,7 @@ impl<S: Store> Actor<S> {
     }
 
     fn batch(&mut self, work: Vec<Work>, mut completions: Vec<Completion>) {
-        if let Some(why) = self.shared.read_only.clone() {
+        if let Some(why) = self.shared.read_only.load_full() {
             let refusal = Refusal::new(Reason::StoreReadOnly, format!("nothing is issued: {why}"));
             return self.refuse_all(work, completions, &refusal);
         }
@@ -261,7 +261,11 @@ impl<S: Store> Actor<S> {
         metrics().issued.increment(len_u64(committed.issued.len()));
     }
 
-    fn absorb(&mut self, change: Change) {
+    fn absorb(&mut self, mut change: Change) {
+        if let Some(why) = change.behind.take() {
+            tracing::error!(why, "the books are READ-ONLY from now on: nothing is issued");
+            self.shared.read_only.store(Some(Arc::new(why)));
+        }
         self.book.absorb(change);
         let shared = &self.shared;
         if !Arc::ptr_eq(&shared.registry.load(), &self.book.registry) {

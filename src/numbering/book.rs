@@ -12,8 +12,8 @@ use crate::{
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
-        Batch, Event, EventKind, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, Store,
-        StoreError,
+        Batch, Event, EventKind, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
+        Store, StoreError,
     },
 };
 use std::{
@@ -77,6 +77,8 @@ pub struct Book {
     pub open_by_series: HashMap<SeriesNo, BTreeSet<ClaimId>>,
     /// What waits for a batch, by province.
     pub outbox: BTreeMap<String, BTreeSet<ClaimId>>,
+    /// Numbers left out that witnesses know, by series.
+    pub lost: HashMap<SeriesNo, Vec<LostRange>>,
     /// Batches without a receipt.
     pub open_batches: BTreeSet<crate::model::BatchNo>,
     pub(super) last: LastIds,
@@ -95,6 +97,7 @@ impl Book {
             open: BTreeMap::new(),
             open_by_series: HashMap::new(),
             outbox: BTreeMap::new(),
+            lost: HashMap::new(),
             open_batches: loaded.open_batches.iter().copied().collect(),
             last: loaded.last,
             limits,
@@ -110,6 +113,7 @@ impl Book {
                 series.segments.push_back(segment.clone());
             }
         }
+        loaded.lost.iter().for_each(|lost| book.put_lost(lost.clone()));
         for claim in &loaded.open {
             let open = super::round::open_of(claim);
             book.put_open(claim.id, open);
@@ -131,6 +135,12 @@ impl Book {
         if !ranges.contains(&(segment.first, segment.last)) {
             ranges.push((segment.first, segment.last));
         }
+    }
+
+    fn put_lost(&mut self, lost: LostRange) {
+        let ranges = self.ranges.entry(lost.first.code.clone()).or_default();
+        ranges.push((lost.first.number, lost.last));
+        self.lost.entry(lost.series).or_default().push(lost);
     }
 
     fn put_open(&mut self, id: ClaimId, open: Open) {
@@ -177,6 +187,7 @@ impl Book {
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
             registry: None,
+            behind: None,
             last: self.last,
         }
     }
@@ -192,6 +203,7 @@ impl Book {
             }
             self.put_series(series);
         }
+        change.lost.into_iter().for_each(|lost| self.put_lost(lost));
         for (id, open) in change.opened {
             self.put_open(id, open);
         }
@@ -258,6 +270,8 @@ pub struct Round<'a> {
     pub(super) delivered: HashSet<(String, ClaimId)>,
     pub(super) answered: BTreeSet<crate::model::BatchNo>,
     pub(super) registry: Option<Registry>,
+    /// Why a witness of this round holds the books to be behind.
+    pub(super) behind: Option<String>,
     pub(super) last: LastIds,
 }
 
@@ -271,7 +285,10 @@ pub struct Change {
     delivered: HashSet<(String, ClaimId)>,
     batches: Vec<crate::model::BatchNo>,
     answered: BTreeSet<crate::model::BatchNo>,
+    lost: Vec<LostRange>,
     registry: Option<Registry>,
+    /// Why the books are behind: nothing may be issued from now on.
+    pub(super) behind: Option<String>,
     last: LastIds,
 }
 
@@ -301,6 +318,8 @@ impl Round<'_> {
             delivered: self.delivered,
             batches,
             answered: self.answered,
+            lost: self.batch.lost.clone(),
+            behind: self.behind,
             registry: self.registry,
             last: self.last,
         };

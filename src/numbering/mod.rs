@@ -17,6 +17,7 @@ mod round;
 #[cfg(test)]
 mod tests;
 mod time;
+mod witness;
 mod work;
 
 pub use actor::{Parts, StartError};
@@ -25,6 +26,7 @@ pub use drawn::Evidence;
 pub use operate::{NewDevice, NewSegment};
 pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, Wait};
 pub use round::{Decision, Resolved};
+pub use witness::{SeriesWitness, Skipped};
 
 use crate::{
     clock::Clock,
@@ -35,7 +37,7 @@ use crate::{
     signer::{DeviceAnswer, Signed},
     store::{Binding, Books, Claim, Durable, Found, Voided},
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mailbox::Mailbox;
 use std::{
     sync::{
@@ -123,7 +125,7 @@ pub(crate) struct Shared {
     pub(crate) undelivered: AtomicU64,
     pub(crate) stop: AtomicBool,
     pub(crate) authority: time::AuthorityClocks,
-    pub(crate) read_only: Option<String>,
+    pub(crate) read_only: ArcSwapOption<String>,
 }
 
 /// A commit that takes longer than this means that nothing can be issued.
@@ -260,7 +262,7 @@ impl Numbering {
     /// Why nothing can be issued now; none when all is well.
     #[must_use]
     pub fn stalled(&self) -> Option<String> {
-        if let Some(why) = &self.shared.read_only {
+        if let Some(why) = self.shared.read_only.load_full() {
             return Some(format!("the store is read-only: {why}"));
         }
         let since = self.shared.commit_since_ms.load(Ordering::Relaxed);

@@ -254,7 +254,7 @@ impl Round<'_> {
         ClaimId(self.last.claim)
     }
 
-    fn put_segment(&mut self, segment: crate::store::SegmentState) {
+    pub(super) fn put_segment(&mut self, segment: crate::store::SegmentState) {
         match self.batch.segments.iter_mut().find(|known| known.no == segment.no) {
             Some(known) => *known = segment,
             None => self.batch.segments.push(segment),
@@ -284,6 +284,8 @@ impl Round<'_> {
                 Ok(outcome_of(&found).map_or(Resolved::Open(id), Resolved::Done))
             }
             Some(Binding::Closed(at)) => Ok(Resolved::Done(Outcome::Closed { at })),
+            // One of the numbers that these books lost may be this request's.
+            None if self.has_lost(key.taxpayer) => Ok(Resolved::Done(Outcome::in_doubt())),
             None => {
                 let at = self.now;
                 self.bound.insert(key.clone(), Bound::Closed(at));
@@ -389,7 +391,11 @@ impl Round<'_> {
         self.put_incident((claim.series, Some(claim.id)), text);
     }
 
-    fn put_incident(&mut self, (series, claim): (SeriesNo, Option<ClaimId>), text: &str) {
+    pub(super) fn put_incident(
+        &mut self,
+        (series, claim): (SeriesNo, Option<ClaimId>),
+        text: &str,
+    ) {
         let claim_no = claim.map(|claim| claim.0);
         tracing::error!(claim = claim_no, series = series.0, "incident: {text}");
         let (series, text) = (Some(series), text.to_owned());

@@ -34,6 +34,36 @@ pub struct SeriesState {
     pub device_next: Option<InvoiceNumber>,
 }
 
+/// Numbers that were drawn after the last commit which these books still have: a witness knows
+/// them, the books do not. They stay in doubt and are never drawn again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRange {
+    /// Series.
+    pub series: SeriesNo,
+    /// Code and first number.
+    pub first: InvoiceNumber,
+    /// Last number, inclusive.
+    pub last: u32,
+    /// When they were found missing.
+    pub at: CstTime,
+    /// The chained event.
+    pub event: Event,
+}
+
+impl LostRange {
+    /// How many numbers.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::from(self.last).saturating_sub(u64::from(self.first.number)).saturating_add(1)
+    }
+
+    /// What the event's hash covers.
+    #[must_use]
+    pub fn body(first: &InvoiceNumber, last: u32) -> String {
+        format!("{first} to {last:08}")
+    }
+}
+
 /// State of a segment after a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentState {
@@ -199,6 +229,8 @@ pub struct Batch {
     pub series: Vec<SeriesState>,
     /// New state of every segment touched.
     pub segments: Vec<SegmentState>,
+    /// Numbers left out.
+    pub lost: Vec<LostRange>,
     /// Usage added.
     pub usage: BTreeMap<UsageKey, UsageDelta>,
     /// Registry changes.
@@ -224,6 +256,7 @@ impl Batch {
             && self.closed.is_empty()
             && self.series.is_empty()
             && self.segments.is_empty()
+            && self.lost.is_empty()
             && self.usage.is_empty()
             && self.registry.is_empty()
             && self.deliveries.is_empty()

@@ -117,6 +117,8 @@ pub enum EventKind {
     Voided,
     /// A device proved that it issued nothing under the claim.
     Released,
+    /// Numbers were left out that witnesses know and these books do not.
+    Skipped,
 }
 
 impl EventKind {
@@ -128,6 +130,7 @@ impl EventKind {
             Self::Issued => 2,
             Self::Voided => 3,
             Self::Released => 4,
+            Self::Skipped => 8,
         }
     }
 }

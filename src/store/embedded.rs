@@ -124,6 +124,7 @@ pub fn open(options: &Options) -> Result<Opened, StoreError> {
     }
     progress.reached(head.mark.counter);
     let loaded = load::load(&connection)?;
+    report.read_only = report.read_only.or_else(|| loaded.behind.clone());
     let readers = (0..READERS)
         .map(|_| schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
         .collect::<Result<Vec<_>, _>>()?;
@@ -310,6 +311,31 @@ impl EmbeddedStore {
         let path = self.options.dir.join(BOOKS);
         schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .map(|connection| Checkpointer(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Takes the books for what they are, although no watermark proves that they are complete: an
+    /// operator has compared them with every witness. A watermark that says otherwise is kept
+    /// beside the new one, as evidence. Does nothing to books whose watermark proves them.
+    ///
+    /// # Errors
+    /// When a file cannot be renamed, made or synced, or the log not be moved into the books.
+    pub fn take_as_is(&mut self) -> Result<(), StoreError> {
+        if self.watermark.is_some() {
+            return Ok(());
+        }
+        let path = &self.options.watermark;
+        if path.exists() {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".before-{}", self.head.mark.counter.0));
+            fs::rename(path, &name).map_err(|source| StoreError::Io {
+                doing: format!("keep the old watermark as {}", Path::new(&name).display()),
+                source,
+            })?;
+        }
+        let watermark = Watermark::create(path, &self.head.mark)?;
+        checkpoint(&self.connection, "TRUNCATE")?;
+        self.watermark = Some(watermark);
+        Ok(())
     }
 
     /// The commit's rows and its new head, all but COMMIT itself.

@@ -2,8 +2,8 @@
 //! not add up refuses the start.
 
 use super::{
-    Durable, Event, EventHash, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, StoreError,
-    reader,
+    Durable, Event, EventHash, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
+    StoreError, reader,
     rows::{self, Column::Int},
     schema::sqlite,
     write,
@@ -33,6 +33,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         registry: registry(connection)?,
         series: series(connection)?,
         segments: segments(connection)?,
+        lost: lost(connection)?,
+        behind: behind(connection)?,
         open,
         outbox: outbox(connection)?,
         open_batches: open_batches.into_iter().map(BatchNo).collect(),
@@ -220,6 +222,30 @@ pub(super) fn segments(connection: &Connection) -> Result<Vec<SegmentState>> {
         let checked = rows::check_crc("segment", &segment.no.to_string(), &columns, row.get(6)?);
         Ok(checked.map(|()| segment))
     })
+}
+
+/// Numbers left out, in the order in which they were found missing.
+pub(super) fn lost(connection: &Connection) -> Result<Vec<LostRange>> {
+    let sql = "SELECT series, code, first, last, at, event_sequence, event_hash, crc FROM lost
+               ORDER BY no";
+    all(connection, sql, |row| {
+        let Some(at) = CstTime::from_unix(row.get(4)?) else {
+            return Ok(Err(out_of_range("lost")));
+        };
+        let event =
+            Event { sequence: to_u64(row.get(5)?), hash: EventHash(row.get::<_, [u8; 32]>(6)?) };
+        let first = InvoiceNumber { code: row.get(1)?, number: row.get(2)? };
+        let lost = LostRange { series: SeriesNo(row.get(0)?), first, last: row.get(3)?, at, event };
+        let columns = write::lost_columns(&lost);
+        let checked = rows::check_crc("lost", &lost.first.to_string(), &columns, row.get(7)?);
+        Ok(checked.map(|()| lost))
+    })
+}
+
+/// What a witness said of the books, until an operator has resumed.
+fn behind(connection: &Connection) -> Result<Option<String>> {
+    let text = reader::setting(connection, super::BEHIND)?;
+    Ok(text.filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
 pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {

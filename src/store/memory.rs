@@ -3,8 +3,8 @@
 
 use super::{
     Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found, Issued,
-    LastIds, Loaded, OutboxItem, RegistryChange, SegmentState, SeriesState, Store, StoreError,
-    UsageDelta, UsageKey, Voided, rows,
+    LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState, Store,
+    StoreError, UsageDelta, UsageKey, Voided, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -33,6 +33,8 @@ pub struct Disk {
     registry: Registry,
     open: BTreeSet<ClaimId>,
     outbox: BTreeSet<ClaimId>,
+    lost: Vec<LostRange>,
+    behind: Option<String>,
     batches: BTreeMap<BatchNo, Vec<ClaimId>>,
     open_batches: BTreeSet<BatchNo>,
     /// Incidents, as text.
@@ -64,6 +66,8 @@ impl MemoryStore {
             registry: disk.registry.clone(),
             series: disk.series.values().cloned().collect(),
             segments: disk.segments.values().cloned().collect(),
+            lost: disk.lost.clone(),
+            behind: disk.behind.clone(),
             open: disk
                 .open
                 .iter()
@@ -180,6 +184,10 @@ impl Disk {
             RegistryChange::Route(route) => {
                 self.registry.routes.insert(route.province.clone(), Arc::new(route.clone()));
             }
+            RegistryChange::Setting(key, value) if *key == super::BEHIND => {
+                let text = String::from_utf8_lossy(value).into_owned();
+                self.behind = Some(text).filter(|text| !text.is_empty());
+            }
             RegistryChange::Setting(..) => {}
         }
     }
@@ -192,6 +200,7 @@ impl Disk {
         for segment in &batch.segments {
             self.segments.insert(segment.no, segment.clone());
         }
+        self.lost.extend(batch.lost.iter().cloned());
         // Before the claims: a serial that is freed may be bound again in the same commit.
         for released in &batch.released {
             assert!(self.open.remove(&released.claim), "a claim that is not open was released");

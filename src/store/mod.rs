@@ -20,7 +20,7 @@ pub mod watermark;
 mod write;
 
 pub use batch::{
-    AuditEntry, Batch, ClosedSerial, Committed, DeliveryBatch, Incident, ReceiptRecord,
+    AuditEntry, Batch, ClosedSerial, Committed, DeliveryBatch, Incident, LostRange, ReceiptRecord,
     RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
 };
 pub use claim::{
@@ -139,6 +139,9 @@ pub enum CommitError {
     },
 }
 
+/// Key of the setting that says why a witness holds the books to be behind; empty when none does.
+pub const BEHIND: &str = "behind";
+
 /// What a request key is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
@@ -157,6 +160,10 @@ pub struct Loaded {
     pub series: Vec<SeriesState>,
     /// Every segment, in the order in which they are used.
     pub segments: Vec<SegmentState>,
+    /// Numbers left out.
+    pub lost: Vec<LostRange>,
+    /// Why a witness says that the books are behind; none when none does.
+    pub behind: Option<String>,
     /// Claims without a signature, ascending.
     pub open: Vec<Durable<Claim>>,
     /// Issued or voided claims that are in no batch yet, ascending.

@@ -285,6 +285,12 @@ impl<'a> Walk<'a> {
             let seen = Seen { kind: EventKind::Released, claim, body, hash };
             self.event(series, event, seen, findings);
         }
+        for lost in load::lost(connection)? {
+            let body = sha256(super::LostRange::body(&lost.first, lost.last).as_bytes());
+            let (claim, hash) = (ClaimId(0), lost.event.hash);
+            let seen = Seen { kind: EventKind::Skipped, claim, body, hash };
+            self.event(lost.series, lost.event, seen, findings);
+        }
         for state in load::series(connection)? {
             let no = state.no;
             let positions = self.positions.remove(&no).unwrap_or_default();
@@ -310,17 +316,20 @@ impl<'a> Walk<'a> {
     /// Every number below a segment's next is claimed, none at or above it, none outside a segment.
     fn segments(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
         let mut inside = 0_u64;
+        let lost = load::lost(connection)?;
         for segment in load::segments(connection)? {
             let number = |number| InvoiceNumber { code: segment.code.clone(), number };
             let taken = self.numbers.range(number(segment.first)..=number(segment.last));
             let mut expected = segment.first;
             for (taken, (claim, series)) in taken {
                 inside += 1;
+                expected = past_lost(&lost, &segment.code, expected);
                 if taken.number != expected || *series != segment.series {
                     findings.problem(format!("number {taken} of claim {claim} is out of turn"));
                 }
                 expected = taken.number.saturating_add(1);
             }
+            expected = past_lost(&lost, &segment.code, expected);
             if expected != segment.next {
                 findings.problem(format!(
                     "segment {} of series {} stands at {:08}, its claims end before {expected:08}",
@@ -461,6 +470,17 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// The first number from `number` on that is not left out.
+fn past_lost(lost: &[super::LostRange], code: &str, mut number: u32) -> u32 {
+    let here = |range: &&super::LostRange, number| {
+        range.first.code == code && (range.first.number..=range.last).contains(&number)
+    };
+    while let Some(range) = lost.iter().find(|range| here(range, number)) {
+        number = range.last.saturating_add(1);
+    }
+    number
 }
 
 /// Fields 2 to 7 of an invoice, which a device that draws numbers signs after the draft.

@@ -2,7 +2,7 @@
 //! up for the commit's running hash.
 
 use super::{
-    Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued,
+    Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued, LostRange,
     ReceiptRecord, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey,
     Voided,
     rows::{
@@ -37,6 +37,7 @@ impl<'a> Writer<'a> {
         batch.registry.iter().try_for_each(|change| self.registry(change))?;
         batch.series.iter().try_for_each(|series| self.series(series))?;
         batch.segments.iter().try_for_each(|segment| self.segment(segment))?;
+        batch.lost.iter().try_for_each(|lost| self.lost(lost))?;
         // Before the claims: a serial that is freed may be bound again in the same commit.
         batch.released.iter().try_for_each(|released| self.released(released))?;
         batch.claims.iter().try_for_each(|claim| self.claim(claim))?;
@@ -188,6 +189,25 @@ impl<'a> Writer<'a> {
             segment.first,
             segment.last,
             segment.next,
+            crc
+        ])
+        .map(drop)
+    }
+
+    fn lost(&mut self, lost: &LostRange) -> Result {
+        let crc = self.crc("lost", &lost_columns(lost));
+        self.statement(
+            "INSERT INTO lost(series, code, first, last, at, event_sequence, event_hash, crc)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            lost.series.0,
+            lost.first.code,
+            lost.first.number,
+            lost.last,
+            lost.at.unix(),
+            to_i64(lost.event.sequence),
+            lost.event.hash.0,
             crc
         ])
         .map(drop)
@@ -511,6 +531,18 @@ pub(super) fn series_columns<'a>(
         series.frozen.as_deref().map_or(Int(None), |text| Bytes(text.as_bytes())),
         series.device_next.as_ref().map_or(Int(None), |next| Bytes(next.code.as_bytes())),
         Int(series.device_next.as_ref().map(|next| i64::from(next.number))),
+    ]
+}
+
+pub(super) fn lost_columns(lost: &LostRange) -> [rows::Column<'_>; 7] {
+    [
+        Int(Some(lost.series.0)),
+        Bytes(lost.first.code.as_bytes()),
+        Int(Some(i64::from(lost.first.number))),
+        Int(Some(i64::from(lost.last))),
+        Int(Some(lost.at.unix())),
+        Int(Some(to_i64(lost.event.sequence))),
+        Bytes(&lost.event.hash.0),
     ]
 }
 
