@@ -104,7 +104,7 @@ pub async fn open_core(
     let header = opened.books.setting(KEY_STORE).map_err(EngineError::Store)?;
     let (keys, fresh) = open_keys(header.as_deref(), passphrase)?;
     let checkpointer = opened.store.checkpointer().map_err(EngineError::Store)?;
-    let open_batches = opened.loaded.open_batches.clone();
+    let open_batches = opened.loaded.open_batches.iter().map(|(no, _)| *no).collect();
     let parts = Parts {
         store: opened.store,
         books: opened.books,

@@ -58,6 +58,10 @@ reasons! {
     DiscountLineOrder = "DISCOUNT_LINE_ORDER", Caller;
     DiscountLineAmount = "DISCOUNT_LINE_AMOUNT", Caller;
     LineCount = "LINE_COUNT", Caller;
+    RedOriginalMissing = "RED_ORIGINAL_MISSING", Caller;
+    RedOriginalUnknown = "RED_ORIGINAL_UNKNOWN", State;
+    RedExceedsBalance = "RED_EXCEEDS_BALANCE", State;
+    RedAlreadyFull = "RED_ALREADY_FULL", State;
     SerialConflict = "SERIAL_CONFLICT", Exists;
     SerialClosed = "SERIAL_CLOSED", Exists;
     ClockSkew = "CLOCK_SKEW", State;

@@ -13,6 +13,7 @@ mod laws;
 mod mailbox;
 mod operate;
 mod outcome;
+mod red;
 mod round;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::{
     book::{Bound, Open, Round, unreadable},
     drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
+    red::Hold,
 };
 use crate::{
     clock,
@@ -51,7 +52,8 @@ pub enum Resolved {
 pub(super) fn open_of(claim: &Claim) -> Open {
     let (Assignment::Numbered { number, .. } | Assignment::ByDevice { next: number, .. }) =
         &claim.assignment;
-    Open { series: claim.series, claimed_at: claim.claimed_at, number: number.clone() }
+    let (series, claimed_at, red_of) = (claim.series, claim.claimed_at, claim.red_of);
+    Open { series, claimed_at, number: number.clone(), red_of }
 }
 
 impl Round<'_> {
@@ -76,13 +78,18 @@ impl Round<'_> {
         let (open, oldest) = self.backlog(series);
         self.check_backlog(self.slots_taken(&device), oldest)?;
         self.not_frozen(series)?;
+        let hold = self.hold(&checked)?;
         if device.backend.draws_numbers() {
             if open > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
             }
-            return self.claim_by_device(key, checked, (series, stamp));
+            let made = self.claim_by_device(key, checked, (series, stamp, hold.as_ref()))?;
+            self.take_hold(hold);
+            return Ok(made);
         }
-        self.claim_number(key, checked, &device, (series, stamp))
+        let made = self.claim_number(key, checked, &device, (series, stamp, hold.as_ref()))?;
+        self.take_hold(hold);
+        Ok(made)
     }
 
     /// What a bound serial is answered with; none when it is free.
@@ -173,7 +180,7 @@ impl Round<'_> {
         key: RequestKey,
         checked: Checked,
         device: &Device,
-        (no, stamp): (SeriesNo, CstTime),
+        (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
         if self.series(no).is_none_or(|series| series.left() == 0) {
             return Err(no_numbers(device));
@@ -211,6 +218,7 @@ impl Round<'_> {
             kind: checked.kind,
             color: checked.color,
             totals: checked.totals,
+            red_of: hold.map(|hold| hold.blue),
             head,
             event,
         });
@@ -221,7 +229,7 @@ impl Round<'_> {
         &mut self,
         key: RequestKey,
         checked: Checked,
-        (no, stamp): (SeriesNo, CstTime),
+        (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
         let next = self.series(no).and_then(|series| series.state.device_next.clone()).ok_or_else(
             || Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number"),
@@ -243,6 +251,7 @@ impl Round<'_> {
             kind: checked.kind,
             color: checked.color,
             totals: checked.totals,
+            red_of: hold.map(|hold| hold.blue),
             head,
             event: None,
         });
@@ -366,6 +375,7 @@ impl Round<'_> {
         (number, drawn): (Option<InvoiceNumber>, Option<Position>),
         reason: &str,
     ) -> Result<Voided, Refusal> {
+        self.give_back(claim)?;
         let series = self.series_mut(claim.series)?;
         let event = series.event(EventKind::Voided, claim.id, reason.as_bytes());
         let (series, reason) = (claim.series, reason.to_owned());

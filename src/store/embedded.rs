@@ -2,7 +2,7 @@
 //! beside it, and an exclusive lock on the data directory.
 
 use super::{
-    Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, load,
+    Balance, Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, load,
     reader::{self, Progress},
     rows::{
         self,
@@ -436,6 +436,18 @@ impl Store for EmbeddedStore {
 
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError> {
         reader::found(&self.connection, claim)
+    }
+
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
+        reader::holder(&self.connection, number)
+    }
+
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError> {
+        reader::balance(&self.connection, blue)
+    }
+
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError> {
+        reader::is_rejected(&self.connection, claim)
     }
 
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {

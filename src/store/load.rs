@@ -37,7 +37,11 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         behind: behind(connection)?,
         open,
         outbox: outbox(connection)?,
-        open_batches: open_batches.into_iter().map(BatchNo).collect(),
+        open_batches: open_batches
+            .into_iter()
+            .map(|no| reader::batch(connection, BatchNo(no)))
+            .map(|batch| batch.map(|batch| (batch.no, batch.members)))
+            .collect::<Result<_>>()?,
         last: LastIds {
             claim: last(connection, "SELECT max(id) FROM claim")?,
             series: last(connection, "SELECT max(no) FROM series")?,
@@ -249,9 +253,11 @@ fn behind(connection: &Connection) -> Result<Option<String>> {
 }
 
 pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {
-    let sql = "SELECT outbox.claim, claim.series FROM outbox
+    let sql = "SELECT outbox.claim, claim.series, claim.body FROM outbox
                JOIN claim ON claim.id = outbox.claim ORDER BY outbox.claim";
     all(connection, sql, |row| {
-        Ok(Ok(OutboxItem { claim: ClaimId(row.get(0)?), series: SeriesNo(row.get(1)?) }))
+        let (claim, series) = (ClaimId(row.get(0)?), SeriesNo(row.get(1)?));
+        let body: Vec<u8> = row.get(2)?;
+        Ok(rows::red_of(&body).map(|red_of| OutboxItem { claim, series, red_of }))
     })
 }

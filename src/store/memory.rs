@@ -2,9 +2,9 @@
 //! of space, and it survives the "death" of whoever used it.
 
 use super::{
-    Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found, Issued,
-    LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState, Store,
-    StoreError, UsageDelta, UsageKey, Voided, rows,
+    Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found,
+    Issued, LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState,
+    Store, StoreError, UsageDelta, UsageKey, Voided, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -37,6 +37,8 @@ pub struct Disk {
     behind: Option<String>,
     batches: BTreeMap<BatchNo, Vec<ClaimId>>,
     open_batches: BTreeSet<BatchNo>,
+    balances: BTreeMap<ClaimId, Balance>,
+    rejected: BTreeSet<ClaimId>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
     /// The next commits that fail for space.
@@ -77,10 +79,16 @@ impl MemoryStore {
                 .outbox
                 .iter()
                 .filter_map(|id| {
-                    disk.claims.get(id).map(|row| OutboxItem { claim: *id, series: row.0 })
+                    let (series, body) = disk.claims.get(id)?;
+                    let red_of = rows::claim(*id, *series, body.clone()).ok()?.red_of;
+                    Some(OutboxItem { claim: *id, series: *series, red_of })
                 })
                 .collect(),
-            open_batches: disk.open_batches.iter().copied().collect(),
+            open_batches: disk
+                .open_batches
+                .iter()
+                .map(|no| (*no, disk.batches.get(no).cloned().unwrap_or_default()))
+                .collect(),
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
                 series: last(disk.series.keys().next_back().map(|no| no.0)),
@@ -222,6 +230,9 @@ impl Disk {
             let before = self.requests.insert(closed.request.clone(), Binding::Closed(closed.at));
             assert!(before.is_none(), "a bound serial was closed");
         }
+        for balance in &batch.balances {
+            self.balances.insert(balance.blue, balance.left.clone());
+        }
         for (key, delta) in &batch.usage {
             let usage = self.usage.entry(*key).or_default();
             usage.count += delta.count;
@@ -238,6 +249,7 @@ impl Disk {
         }
         for receipt in &batch.receipts {
             assert!(self.open_batches.remove(&receipt.batch), "a batch was answered twice");
+            self.rejected.extend(receipt.rejected.iter().map(|rejection| rejection.claim));
         }
         self.incidents.extend(batch.incidents.iter().map(|incident| incident.text.clone()));
     }
@@ -261,6 +273,18 @@ impl Store for MemoryStore {
 
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError> {
         self.disk().found(claim)
+    }
+
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
+        Ok(self.disk().numbers.get(number).copied())
+    }
+
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError> {
+        Ok(self.disk().balances.get(&blue).cloned())
+    }
+
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError> {
+        Ok(self.disk().rejected.contains(&claim))
     }
 
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {

@@ -10,6 +10,7 @@ pub mod embedded;
 mod load;
 pub mod memory;
 mod reader;
+mod red;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
 pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
+pub use red::{Balance, NetAndTax, RedBalance};
 
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey},
@@ -168,8 +170,8 @@ pub struct Loaded {
     pub open: Vec<Durable<Claim>>,
     /// Issued or voided claims that are in no batch yet, ascending.
     pub outbox: Vec<OutboxItem>,
-    /// Batches without a receipt, ascending.
-    pub open_batches: Vec<BatchNo>,
+    /// Batches without a receipt, ascending, with their members.
+    pub open_batches: Vec<(BatchNo, Vec<ClaimId>)>,
     /// Last ids given out.
     pub last: LastIds,
 }
@@ -206,6 +208,24 @@ pub trait Store: Send {
     /// # Errors
     /// When the row is absent, cannot be read or does not add up.
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError>;
+
+    /// The claim that holds a number.
+    ///
+    /// # Errors
+    /// When the index cannot be read or does not add up.
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError>;
+
+    /// What is left of a blue invoice that a red letter referred to; none before the first.
+    ///
+    /// # Errors
+    /// When the row cannot be read or does not add up.
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError>;
+
+    /// Whether the authority rejected an invoice.
+    ///
+    /// # Errors
+    /// When the row cannot be read or does not add up.
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError>;
 
     /// Whether any claim holds a number under `number.code` from `number.number` to `last`.
     ///

@@ -4,7 +4,7 @@
 //! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
-    Binding, Claim, DeliveryBatch, Issued, StoreError, Voided,
+    Balance, Binding, Claim, DeliveryBatch, Issued, StoreError, Voided, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -15,7 +15,9 @@ use super::{
 use crate::{
     contract::ContentDigest,
     convert::to_u64,
-    model::{BatchNo, ClaimId, CommitCounter, CstTime, InvoiceNumber, RequestKey, SeriesNo},
+    model::{
+        BatchNo, ClaimId, Color, CommitCounter, CstTime, InvoiceNumber, Kind, RequestKey, SeriesNo,
+    },
 };
 use bytes::{Bytes as Buffer, BytesMut};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -58,6 +60,18 @@ impl Found {
     #[must_use]
     pub fn id(&self) -> ClaimId {
         self.claim.id
+    }
+
+    /// Who asked for what.
+    #[must_use]
+    pub fn request(&self) -> &RequestKey {
+        &self.claim.request
+    }
+
+    /// Its kind and colour.
+    #[must_use]
+    pub fn kind(&self) -> (Kind, Color) {
+        (self.claim.kind, self.claim.color)
     }
 
     /// Its series.
@@ -119,6 +133,8 @@ pub struct OutboxItem {
     pub claim: ClaimId,
     /// Its series.
     pub series: SeriesNo,
+    /// The blue invoice that it reverses.
+    pub red_of: Option<ClaimId>,
 }
 
 /// Where delivery of a claim stands.
@@ -227,6 +243,29 @@ impl Books {
         })?;
         self.progress.wait_for(seen, DURABLE_WAIT)?;
         Ok(found)
+    }
+
+    /// The issued invoice of a number, what red letters may still reverse of it (none before the
+    /// first one), and whether the authority rejected it.
+    ///
+    /// # Errors
+    /// As `find`.
+    pub fn reversible(
+        &self,
+        number: &InvoiceNumber,
+    ) -> Result<Option<(Found, Option<Balance>, bool)>, StoreError> {
+        let (result, seen) = self.with(|connection| {
+            let transaction = begin(connection)?;
+            let Some(claim) = holder(&transaction, number)? else {
+                return Ok((None, CommitCounter(0)));
+            };
+            let found = found(&transaction, claim)?;
+            let left = balance(&transaction, claim)?;
+            let rejected = is_rejected(&transaction, claim)?;
+            Ok((Some((found, left, rejected)), counter(&transaction)?))
+        })?;
+        self.progress.wait_for(seen, DURABLE_WAIT)?;
+        Ok(result)
     }
 
     /// Where delivery of an issued or voided claim stands.
@@ -356,6 +395,48 @@ pub(super) fn fate(connection: &Connection, id: ClaimId) -> Result<Fate, StoreEr
 
 pub(super) fn found(connection: &Connection, id: ClaimId) -> Result<Found, StoreError> {
     Ok(Found::new(claim_row(connection, id)?, fate(connection, id)?))
+}
+
+pub(super) fn holder(
+    connection: &Connection,
+    number: &InvoiceNumber,
+) -> Result<Option<ClaimId>, StoreError> {
+    let row: Option<(i64, i64, i64)> = connection
+        .prepare_cached(
+            "SELECT number.code, number.claim, number.crc FROM number
+             JOIN code ON code.no = number.code WHERE code.code = ? AND number.number = ?",
+        )
+        .and_then(|mut statement| {
+            let place = params![number.code, number.number];
+            statement.query_row(place, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+        })
+        .map_err(sqlite("look up a number"))?;
+    let Some((code, claim, crc)) = row else { return Ok(None) };
+    let columns = [Int(Some(code)), Int(Some(i64::from(number.number))), Int(Some(claim))];
+    rows::check_crc("number", &number.to_string(), &columns, crc)?;
+    Ok(Some(ClaimId(claim)))
+}
+
+pub(super) fn balance(
+    connection: &Connection,
+    blue: ClaimId,
+) -> Result<Option<Balance>, StoreError> {
+    let row: Option<(Vec<u8>, i64)> = connection
+        .prepare_cached("SELECT body, crc FROM balance WHERE blue = ?")
+        .and_then(|mut statement| {
+            statement.query_row([blue.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        })
+        .map_err(sqlite("look up a balance"))?;
+    let Some((body, crc)) = row else { return Ok(None) };
+    rows::check_crc("balance", &blue.to_string(), &[Int(Some(blue.0)), Bytes(&body)], crc)?;
+    red::balance(&rows::unseal(&body)?).map(Some)
+}
+
+pub(super) fn is_rejected(connection: &Connection, claim: ClaimId) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM rejection WHERE claim = ?)")
+        .and_then(|mut statement| statement.query_row([claim.0], |row| row.get(0)))
+        .map_err(sqlite("look up a rejection"))
 }
 
 pub(super) fn any_number(

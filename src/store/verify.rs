@@ -2,7 +2,8 @@
 //! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
-    Assignment, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta, UsageKey,
+    Assignment, Balance, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta,
+    UsageKey,
     embedded::{self, BOOKS, Options},
     load, reader,
     rows::{
@@ -115,6 +116,8 @@ struct Walk<'a> {
     numbers: BTreeMap<InvoiceNumber, (ClaimId, SeriesNo)>,
     requests: HashMap<RequestKey, ClaimId>,
     usage: BTreeMap<UsageKey, UsageDelta>,
+    /// What red letters, open or issued, take of each blue invoice.
+    taken: BTreeMap<ClaimId, Balance>,
     open: BTreeSet<ClaimId>,
     ended: BTreeSet<ClaimId>,
 }
@@ -128,6 +131,7 @@ impl<'a> Walk<'a> {
             numbers: BTreeMap::new(),
             requests: HashMap::new(),
             usage: BTreeMap::new(),
+            taken: BTreeMap::new(),
             open: BTreeSet::new(),
             ended: BTreeSet::new(),
         }
@@ -150,6 +154,7 @@ impl<'a> Walk<'a> {
         self.index(connection, findings)?;
         self.requests(connection, findings)?;
         self.outbox(connection, findings)?;
+        self.balances(connection, findings)?;
         self.usage(connection, findings)?;
         verify_rows::check(connection, findings)
     }
@@ -189,6 +194,12 @@ impl<'a> Walk<'a> {
             && let Some(other) = self.requests.insert(claim.request.clone(), claim.id)
         {
             findings.problem(format!("claims {other} and {} have one serial", claim.id));
+        }
+        if let (Some(blue), Fate::Open | Fate::Issued(_)) = (claim.red_of, fate)
+            && let Ok(draft) = claim.head.draft()
+        {
+            let taken = self.taken.entry(blue).or_default();
+            *taken = std::mem::take(taken).plus(&Balance::of(&draft));
         }
         match fate {
             Fate::Open => {
@@ -446,6 +457,35 @@ impl<'a> Walk<'a> {
             .map_err(sqlite("count batches"))?;
         if lost != 0 {
             findings.problem(format!("{lost} batches are neither open nor answered"));
+        }
+        Ok(())
+    }
+
+    /// The balance of each blue invoice is what its red letters leave of it.
+    fn balances(
+        &mut self,
+        connection: &Connection,
+        findings: &mut Findings,
+    ) -> Result<(), StoreError> {
+        for blue in load::ids(connection, "SELECT blue FROM balance ORDER BY blue")? {
+            let blue = ClaimId(blue);
+            let stored = findings.take(reader::balance(connection, blue)).flatten();
+            let taken = self.taken.remove(&blue).unwrap_or_default();
+            let draft = reader::claim_row(connection, blue).and_then(|claim| {
+                let draft = claim.head.draft();
+                draft.map_err(|error| StoreError::damaged(format!("claim {blue}: {error}")))
+            });
+            let (Some(stored), Some(draft)) = (stored, findings.take(draft)) else { continue };
+            let left = Balance::of(&draft).plus(&taken);
+            if left.overdrawn().is_some() {
+                findings.problem(format!("red letters take more than invoice {blue} is for"));
+            }
+            if stored.parts() != left.parts() {
+                findings.problem(format!("the balance of invoice {blue} is not what is left"));
+            }
+        }
+        for blue in self.taken.keys() {
+            findings.problem(format!("red letters reverse invoice {blue}, which has no balance"));
         }
         Ok(())
     }

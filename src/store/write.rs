@@ -3,8 +3,8 @@
 
 use super::{
     Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued, LostRange,
-    ReceiptRecord, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey,
-    Voided,
+    ReceiptRecord, RedBalance, RegistryChange, Released, SegmentState, SeriesState, UsageDelta,
+    UsageKey, Voided, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -44,6 +44,7 @@ impl<'a> Writer<'a> {
         batch.issued.iter().try_for_each(|issued| self.issued(issued))?;
         batch.voided.iter().try_for_each(|voided| self.voided(voided))?;
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
+        batch.balances.iter().try_for_each(|balance| self.balance(balance))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
         batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
@@ -192,6 +193,14 @@ impl<'a> Writer<'a> {
             crc
         ])
         .map(drop)
+    }
+
+    fn balance(&mut self, balance: &RedBalance) -> Result {
+        let body = rows::seal(&red::body(&balance.left));
+        let crc = self.crc("balance", &[Int(Some(balance.blue.0)), Bytes(&body)]);
+        self.statement("INSERT OR REPLACE INTO balance VALUES (?, ?, ?)")?
+            .execute(params![balance.blue.0, body, crc])
+            .map(drop)
     }
 
     fn lost(&mut self, lost: &LostRange) -> Result {
