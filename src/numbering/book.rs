@@ -79,6 +79,8 @@ pub struct Book {
     pub outbox: BTreeMap<String, BTreeSet<ClaimId>>,
     /// Batches without a receipt.
     pub open_batches: BTreeSet<crate::model::BatchNo>,
+    /// Last event of the journal.
+    pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
 }
@@ -96,6 +98,7 @@ impl Book {
             open_by_series: HashMap::new(),
             outbox: BTreeMap::new(),
             open_batches: loaded.open_batches.iter().copied().collect(),
+            journal: loaded.journal,
             last: loaded.last,
             limits,
         };
@@ -213,6 +216,7 @@ impl Book {
         for batch in change.answered {
             self.open_batches.remove(&batch);
         }
+        self.journal = change.journal;
         self.last = change.last;
     }
 }
@@ -272,6 +276,7 @@ pub struct Change {
     batches: Vec<crate::model::BatchNo>,
     answered: BTreeSet<crate::model::BatchNo>,
     registry: Option<Registry>,
+    journal: Option<Event>,
     last: LastIds,
 }
 
@@ -302,6 +307,7 @@ impl Round<'_> {
             batches,
             answered: self.answered,
             registry: self.registry,
+            journal: self.batch.chain(self.book.journal),
             last: self.last,
         };
         (self.batch, change)
