@@ -81,6 +81,8 @@ pub struct Book {
     pub lost: HashMap<SeriesNo, Vec<LostRange>>,
     /// Batches without a receipt.
     pub open_batches: BTreeSet<crate::model::BatchNo>,
+    /// Last event of the journal.
+    pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
 }
@@ -99,6 +101,7 @@ impl Book {
             outbox: BTreeMap::new(),
             lost: HashMap::new(),
             open_batches: loaded.open_batches.iter().copied().collect(),
+            journal: loaded.journal,
             last: loaded.last,
             limits,
         };
@@ -225,6 +228,7 @@ impl Book {
         for batch in change.answered {
             self.open_batches.remove(&batch);
         }
+        self.journal = change.journal;
         self.last = change.last;
     }
 }
@@ -289,6 +293,7 @@ pub struct Change {
     registry: Option<Registry>,
     /// Why the books are behind: nothing may be issued from now on.
     pub(super) behind: Option<String>,
+    journal: Option<Event>,
     last: LastIds,
 }
 
@@ -321,6 +326,7 @@ impl Round<'_> {
             lost: self.batch.lost.clone(),
             behind: self.behind,
             registry: self.registry,
+            journal: self.batch.chain(self.book.journal),
             last: self.last,
         };
         (self.batch, change)

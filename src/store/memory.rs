@@ -2,9 +2,9 @@
 //! of space, and it survives the "death" of whoever used it.
 
 use super::{
-    Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found, Issued,
+    Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate, Found, Issued,
     LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState, Store,
-    StoreError, UsageDelta, UsageKey, Voided, rows,
+    StoreError, UsageDelta, UsageKey, Voided, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -37,6 +37,7 @@ pub struct Disk {
     behind: Option<String>,
     batches: BTreeMap<BatchNo, Vec<ClaimId>>,
     open_batches: BTreeSet<BatchNo>,
+    journal: Option<Event>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
     /// The next commits that fail for space.
@@ -81,6 +82,7 @@ impl MemoryStore {
                 })
                 .collect(),
             open_batches: disk.open_batches.iter().copied().collect(),
+            journal: disk.journal,
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
                 series: last(disk.series.keys().next_back().map(|no| no.0)),
@@ -239,6 +241,9 @@ impl Disk {
         for receipt in &batch.receipts {
             assert!(self.open_batches.remove(&receipt.batch), "a batch was answered twice");
         }
+        let expected = journal::chained(batch, self.journal);
+        assert_eq!(batch.journal, expected, "the journal's chain is broken");
+        self.journal = expected.last().copied().or(self.journal);
         self.incidents.extend(batch.incidents.iter().map(|incident| incident.text.clone()));
     }
 }
