@@ -87,6 +87,8 @@ pub struct Book {
     pub reds: HashMap<ClaimId, ClaimId>,
     /// Claims of the open batches.
     pub unanswered: HashSet<ClaimId>,
+    /// Last event of the journal.
+    pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
 }
@@ -107,6 +109,7 @@ impl Book {
             open_batches: BTreeMap::new(),
             reds: HashMap::new(),
             unanswered: HashSet::new(),
+            journal: loaded.journal,
             last: loaded.last,
             limits,
         };
@@ -252,6 +255,7 @@ impl Book {
                 self.unanswered.remove(&claim);
             }
         }
+        self.journal = change.journal;
         self.last = change.last;
     }
 }
@@ -318,6 +322,7 @@ pub struct Change {
     registry: Option<Registry>,
     /// Why the books are behind: nothing may be issued from now on.
     pub(super) behind: Option<String>,
+    journal: Option<Event>,
     last: LastIds,
 }
 
@@ -355,6 +360,7 @@ impl Round<'_> {
             lost: self.batch.lost.clone(),
             behind: self.behind,
             registry: self.registry,
+            journal: self.batch.chain(self.book.journal),
             last: self.last,
         };
         (self.batch, change)

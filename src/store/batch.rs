@@ -245,6 +245,9 @@ pub struct Batch {
     pub incidents: Vec<Incident>,
     /// Audit entries.
     pub audit: Vec<AuditEntry>,
+    /// The chained event of every serial closed, incident and audit entry, in this order; `chain`
+    /// fills it when nothing more is added.
+    pub journal: Vec<Event>,
 }
 
 impl Batch {

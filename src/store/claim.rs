@@ -104,7 +104,7 @@ impl SignedTail {
     }
 }
 
-/// SHA-256 over an event and the one before it in its series, 32 bytes.
+/// SHA-256 over an event and the one before it in its chain, 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct EventHash(pub [u8; 32]);
 
@@ -121,6 +121,12 @@ pub enum EventKind {
     Released,
     /// Numbers were left out that witnesses know and these books do not.
     Skipped,
+    /// A serial was closed unused; in the journal.
+    Closed,
+    /// Something happened that a person must look into; in the journal.
+    Incident,
+    /// An operator did something; in the journal.
+    Audited,
 }
 
 impl EventKind {
@@ -133,14 +139,23 @@ impl EventKind {
             Self::Voided => 3,
             Self::Released => 4,
             Self::Skipped => 8,
+            Self::Closed => 5,
+            Self::Incident => 6,
+            Self::Audited => 7,
         }
+    }
+
+    /// The kind that a byte of the journal means; none for what a series' chain holds.
+    #[must_use]
+    pub fn of_journal(code: u8) -> Option<Self> {
+        [Self::Closed, Self::Incident, Self::Audited].into_iter().find(|kind| kind.code() == code)
     }
 }
 
-/// An event's place in its series' chain.
+/// An event's place in its chain: a series', or the journal's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// Counts events of the series, from 1, no gaps.
+    /// Counts events of the chain, from 1, no gaps.
     pub sequence: u64,
     /// Hash over this event and the one before.
     pub hash: EventHash,
@@ -173,6 +188,26 @@ impl Event {
             &claim.0.to_be_bytes(),
             body,
         ]))
+    }
+
+    /// The journal's event that follows `previous` (`None`: the first) and says `kind` of a body
+    /// with this SHA-256.
+    #[must_use]
+    pub fn after_in_journal(previous: Option<Self>, kind: EventKind, body: &[u8; 32]) -> Self {
+        let before = previous.map_or(EventHash::default(), |event| event.hash);
+        let sequence = previous.map_or(0, |event| event.sequence).saturating_add(1);
+        Self { sequence, hash: Self::chain_journal(before, sequence, kind, body) }
+    }
+
+    /// As `chain`, for the journal, whose bodies say themselves what they are about.
+    #[must_use]
+    pub fn chain_journal(
+        before: EventHash,
+        sequence: u64,
+        kind: EventKind,
+        body: &[u8; 32],
+    ) -> EventHash {
+        EventHash(sha256_parts(&[&before.0, &sequence.to_be_bytes(), &[kind.code()], body]))
     }
 }
 

@@ -162,8 +162,7 @@ fn make_or_open(
         schema::prepare_writer(&connection)?;
         match schema::version(&connection)? {
             0 => make(&connection, known.as_ref().map(|(_, mark)| mark))?,
-            schema::VERSION => {}
-            found => return Err(StoreError::Newer { found, known: schema::VERSION }),
+            found => schema::check(found)?,
         }
         return Ok((connection, known));
     }
@@ -199,6 +198,7 @@ fn make(connection: &Connection, mark: Option<&Mark>) -> Result<(), StoreError> 
     connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite("begin to make the books"))?;
     schema::create(connection)?;
     put_head(connection, &Head { mark: *mark, previous: [0; 32] })
+        .and_then(|()| Writer::new(connection).journal_head(None))
         .map_err(sqlite("write the first head"))?;
     connection.execute_batch("COMMIT").map_err(sqlite("finish making the books"))
 }

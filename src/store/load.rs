@@ -3,7 +3,7 @@
 
 use super::{
     Durable, Event, EventHash, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
-    StoreError, reader,
+    StoreError, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
     write,
@@ -42,6 +42,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
             .map(|no| reader::batch(connection, BatchNo(no)))
             .map(|batch| batch.map(|batch| (batch.no, batch.members)))
             .collect::<Result<_>>()?,
+        journal: journal::head(connection)?,
         last: LastIds {
             claim: last(connection, "SELECT max(id) FROM claim")?,
             series: last(connection, "SELECT max(no) FROM series")?,
@@ -64,13 +65,23 @@ pub(super) fn all<T>(
     sql: &str,
     mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Result<T>>,
 ) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    each(connection, sql, |row| Ok(read(row)?.map(|value| out.push(value))))?;
+    Ok(out)
+}
+
+/// Hands every row of a query to `read`, one by one, and keeps none.
+pub(super) fn each(
+    connection: &Connection,
+    sql: &str,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Result<()>>,
+) -> Result<()> {
     let mut statement = connection.prepare(sql).map_err(sqlite("prepare to read"))?;
     let mut rows = statement.query([]).map_err(sqlite("begin to read"))?;
-    let mut out = Vec::new();
     while let Some(row) = rows.next().map_err(sqlite("read a row"))? {
-        out.push(read(row).map_err(sqlite("read a column"))??);
+        read(row).map_err(sqlite("read a column"))??;
     }
-    Ok(out)
+    Ok(())
 }
 
 pub(super) fn ids(connection: &Connection, sql: &str) -> Result<Vec<i64>> {

@@ -2,9 +2,9 @@
 //! of space, and it survives the "death" of whoever used it.
 
 use super::{
-    Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found,
-    Issued, LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState,
-    Store, StoreError, UsageDelta, UsageKey, Voided, rows,
+    Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
+    Found, Issued, LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState,
+    SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -39,6 +39,7 @@ pub struct Disk {
     open_batches: BTreeSet<BatchNo>,
     balances: BTreeMap<ClaimId, Balance>,
     rejected: BTreeSet<ClaimId>,
+    journal: Option<Event>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
     /// The next commits that fail for space.
@@ -89,6 +90,7 @@ impl MemoryStore {
                 .iter()
                 .map(|no| (*no, disk.batches.get(no).cloned().unwrap_or_default()))
                 .collect(),
+            journal: disk.journal,
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
                 series: last(disk.series.keys().next_back().map(|no| no.0)),
@@ -251,6 +253,9 @@ impl Disk {
             assert!(self.open_batches.remove(&receipt.batch), "a batch was answered twice");
             self.rejected.extend(receipt.rejected.iter().map(|rejection| rejection.claim));
         }
+        let expected = journal::chained(batch, self.journal);
+        assert_eq!(batch.journal, expected, "the journal's chain is broken");
+        self.journal = expected.last().copied().or(self.journal);
         self.incidents.extend(batch.incidents.iter().map(|incident| incident.text.clone()));
     }
 }

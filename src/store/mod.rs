@@ -7,6 +7,7 @@
 mod batch;
 mod claim;
 pub mod embedded;
+mod journal;
 mod load;
 pub mod memory;
 mod reader;
@@ -16,6 +17,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+mod verify_journal;
 mod verify_rows;
 pub mod watermark;
 mod write;
@@ -108,6 +110,18 @@ pub enum StoreError {
         /// Schema known.
         known: u32,
     },
+    /// The books are older than this binary.
+    #[error(
+        "the books have schema {found}, this binary knows {known}: a pre-release made them, and \
+         nothing converts them; keep them for that pre-release, and give this one a data \
+         directory and a watermark file that do not exist yet"
+    )]
+    Older {
+        /// Schema found.
+        found: u32,
+        /// Schema known.
+        known: u32,
+    },
     /// The writer has not made a commit durable in time.
     #[error("the store did not answer in time")]
     Slow,
@@ -172,6 +186,8 @@ pub struct Loaded {
     pub outbox: Vec<OutboxItem>,
     /// Batches without a receipt, ascending, with their members.
     pub open_batches: Vec<(BatchNo, Vec<ClaimId>)>,
+    /// Last event of the journal; none before the first.
+    pub journal: Option<Event>,
     /// Last ids given out.
     pub last: LastIds,
 }

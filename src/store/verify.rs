@@ -11,7 +11,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::{self, sqlite},
-    verify_rows, write,
+    verify_journal, verify_rows, write,
 };
 use crate::{
     convert::{sha256, to_u64},
@@ -74,10 +74,7 @@ pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings,
     let _lock = embedded::lock(&options.dir)?;
     let connection = schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.execute_batch("PRAGMA query_only = ON").map_err(sqlite("open for reading"))?;
-    match schema::version(&connection)? {
-        schema::VERSION => {}
-        found => return Err(StoreError::Newer { found, known: schema::VERSION }),
-    }
+    schema::check(schema::version(&connection)?)?;
     let mut findings = Findings::default();
     structure(&connection, &mut findings);
     let judged = embedded::judge_offline(&connection, &options.watermark);
@@ -156,6 +153,7 @@ impl<'a> Walk<'a> {
         self.outbox(connection, findings)?;
         self.balances(connection, findings)?;
         self.usage(connection, findings)?;
+        verify_journal::check(connection, findings)?;
         verify_rows::check(connection, findings)
     }
 

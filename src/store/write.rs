@@ -2,9 +2,9 @@
 //! up for the commit's running hash.
 
 use super::{
-    Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued, LostRange,
-    ReceiptRecord, RedBalance, RegistryChange, Released, SegmentState, SeriesState, UsageDelta,
-    UsageKey, Voided, red,
+    Assignment, Batch, Claim, ClosedSerial, DeliveryBatch, Event, Issued, LostRange, ReceiptRecord,
+    RedBalance, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey, Voided,
+    journal, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -48,8 +48,7 @@ impl<'a> Writer<'a> {
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
         batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
-        batch.incidents.iter().try_for_each(|incident| self.incident(incident))?;
-        batch.audit.iter().try_for_each(|entry| self.audit(entry))
+        self.journal(batch)
     }
 
     fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
@@ -418,28 +417,36 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn incident(&mut self, incident: &Incident) -> Result {
-        let (at, series) = (incident.at.unix(), incident.series.map(|series| series.0));
-        let claim = incident.claim.map(|claim| claim.0);
-        let columns = [Int(Some(at)), Int(series), Int(claim), Bytes(incident.text.as_bytes())];
-        let crc = self.crc("incident", &columns);
-        self.statement(
-            "INSERT INTO incident (at, series, claim, text, crc) VALUES (?, ?, ?, ?, ?)",
-        )?
-        .execute(params![at, series, claim, incident.text, crc])
-        .map(drop)
+    fn journal(&mut self, batch: &Batch) -> Result {
+        if batch.facts().count() != batch.journal.len() {
+            return Err(rusqlite::Error::StatementChangedRows(batch.journal.len()));
+        }
+        let Some(head) = batch.journal.last() else { return Ok(()) };
+        for (fact, event) in batch.facts().zip(&batch.journal) {
+            let (kind, sequence) = (fact.kind().code(), to_i64(event.sequence));
+            let mut columns = vec![Int(Some(sequence)), Int(Some(i64::from(kind)))];
+            columns.extend(fact.columns());
+            columns.push(Bytes(&event.hash.0));
+            let crc = self.crc("journal", &columns);
+            columns.push(Int(Some(crc)));
+            self.statement(INSERT_JOURNAL)?.execute(rusqlite::params_from_iter(columns))?;
+        }
+        self.journal_head(Some(*head))
     }
 
-    fn audit(&mut self, entry: &AuditEntry) -> Result {
-        let at = entry.at.unix();
-        let columns =
-            [Int(Some(at)), Bytes(entry.actor.as_bytes()), Bytes(entry.action.as_bytes())];
-        let crc = self.crc("audit", &columns);
-        self.statement("INSERT INTO audit (at, actor, action, crc) VALUES (?, ?, ?, ?)")?
-            .execute(params![at, entry.actor, entry.action, crc])
+    /// Puts the journal's head; none before the first event.
+    pub(super) fn journal_head(&mut self, head: Option<Event>) -> Result {
+        let (sequence, hash) = journal::head_values(head);
+        let crc = self.crc("journal_head", &journal::head_columns(sequence, &hash));
+        self.statement("INSERT OR REPLACE INTO journal_head VALUES (1, ?, ?, ?)")?
+            .execute(params![sequence, hash, crc])
             .map(drop)
     }
 }
+
+/// Columns go in as blobs; an operator reads text.
+const INSERT_JOURNAL: &str = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?,
+    CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)";
 
 /// A usage row's columns, without its CRC.
 pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 9] {

@@ -23,6 +23,7 @@ pub(super) fn reloads(book: &Book, store: &MemoryStore) -> Law {
     same(law, &book.index, &fresh.index)?;
     same(law, &book.open, &fresh.open)?;
     same(law, &book.last, &fresh.last)?;
+    same(law, &book.journal, &fresh.journal)?;
     same(law, &book.open_batches, &fresh.open_batches)?;
     let waiting = |book: &Book| {
         let some = book.outbox.iter().filter(|(_, waiting)| !waiting.is_empty());

@@ -246,7 +246,7 @@ impl Author {
             text: text("MARK-INCIDENT"),
         };
         let closed = ClosedSerial { request: key("MARK-REQUEST"), at: at() };
-        vec![
+        let mut story = vec![
             self.registry(),
             self.claims(&["S1", "S2", "S3", "S4"]),
             self.issue(1),
@@ -260,7 +260,9 @@ impl Author {
             Batch { deliveries: vec![delivery(2, &[6])], ..Batch::default() },
             self.issue(4),
             self.claims(&["S7"]),
-        ]
+        ];
+        story.iter_mut().fold(None, |journal, batch| batch.chain(journal));
+        story
     }
 }
 
