@@ -1,10 +1,13 @@
 //! Red letters (红字): what a red draft takes of its blue invoice, claimed in the assigning commit and
 //! given back by a void or by proof that nothing was issued. Source: docs/domain.md 3.8.
 
-use super::book::{Round, unreadable};
+use super::{
+    Numbering,
+    book::{Round, unreadable},
+};
 use crate::{
     contract::Checked,
-    model::{ClaimId, Color, InvoiceNumber},
+    model::{ClaimId, Color, InvoiceNumber, Kind, PlatformNo, TaxpayerNo},
     refusal::{Reason, Refusal},
     store::{Balance, Claim, Fate, Found, StoreError},
 };
@@ -20,17 +23,35 @@ fn unknown(hint: String) -> Refusal {
     Refusal::new(Reason::RedOriginalUnknown, hint)
 }
 
+fn not_here(number: &InvoiceNumber) -> Refusal {
+    unknown(format!("no invoice {number} was issued here"))
+}
+
+fn not_full(left: &Balance, number: &InvoiceNumber) -> Result<(), Refusal> {
+    if left.total.amount.0 != 0 {
+        return Ok(());
+    }
+    let hint = format!("invoice {number} is reversed in full already");
+    Err(Refusal::new(Reason::RedAlreadyFull, hint))
+}
+
 /// Whether an invoice may be reversed at all by whoever asks.
 ///
 /// # Errors
 /// `RedOriginalUnknown`.
-pub(super) fn reversible(found: &Found, checked: &Checked, rejected: bool) -> Result<(), Refusal> {
+fn reversible(
+    found: &Found,
+    (platform, taxpayer): (PlatformNo, TaxpayerNo),
+    kind: Option<Kind>,
+    rejected: bool,
+) -> Result<(), Refusal> {
     let request = found.request();
-    if request.platform != checked.platform || request.taxpayer != checked.taxpayer {
+    if (request.platform, request.taxpayer) != (platform, taxpayer) {
         // Another platform's invoice is as unknown as none: who holds what is nobody's business.
         return Err(unknown("no such blue invoice of this platform and seller".into()));
     }
-    if found.kind() != (checked.kind, Color::Blue) {
+    let (its_kind, color) = found.kind();
+    if color != Color::Blue || kind.is_some_and(|kind| kind != its_kind) {
         return Err(unknown("the original is not a blue invoice of this kind".into()));
     }
     match found.fate {
@@ -45,10 +66,30 @@ pub(super) fn reversible(found: &Found, checked: &Checked, rejected: bool) -> Re
 ///
 /// # Errors
 /// When its stored draft does not decode.
-pub(super) fn left(found: &Found, balance: Option<Balance>) -> Result<Balance, StoreError> {
+fn left(found: &Found, balance: Option<Balance>) -> Result<Balance, StoreError> {
     match balance {
         Some(balance) => Ok(balance),
         None => Ok(Balance::of(&found.draft()?)),
+    }
+}
+
+impl Numbering {
+    /// What may still be reversed of an invoice of this platform and seller, as committed; a red
+    /// letter may be under way.
+    ///
+    /// # Errors
+    /// `RedOriginalUnknown`, `RedAlreadyFull`, or when the books cannot be read.
+    pub fn red_balance(
+        &self,
+        asker: (PlatformNo, TaxpayerNo),
+        number: &InvoiceNumber,
+    ) -> Result<Balance, Refusal> {
+        let found = self.books.reversible(number).map_err(|error| unreadable(&error))?;
+        let Some((found, balance, rejected)) = found else { return Err(not_here(number)) };
+        reversible(&found, asker, None, rejected)?;
+        let left = left(&found, balance).map_err(|error| unreadable(&error))?;
+        not_full(&left, number)?;
+        Ok(left)
     }
 }
 
@@ -70,11 +111,12 @@ impl Round<'_> {
         let number = InvoiceNumber { code: wire.original_code.clone(), number };
         let holder = self.store.holder(&number).map_err(|error| unreadable(&error))?;
         let Some(blue) = holder else {
-            return Err(unknown(format!("no invoice {number} was issued here")));
+            return Err(not_here(&number));
         };
         let found = self.store.found(blue).map_err(|error| unreadable(&error))?;
         let rejected = self.store.is_rejected(blue).map_err(|error| unreadable(&error))?;
-        reversible(&found, checked, rejected)?;
+        let asker = (checked.platform, checked.taxpayer);
+        reversible(&found, asker, Some(checked.kind), rejected)?;
         let before = match self.balances.get(&blue) {
             Some(before) => before.clone(),
             None => {
@@ -82,10 +124,7 @@ impl Round<'_> {
                 left(&found, stored).map_err(|error| unreadable(&error))?
             }
         };
-        if before.total.amount.0 == 0 {
-            let hint = format!("invoice {number} is reversed in full already");
-            return Err(Refusal::new(Reason::RedAlreadyFull, hint));
-        }
+        not_full(&before, &number)?;
         let left = before.plus(&Balance::of(wire));
         match left.overdrawn() {
             None => Ok(Some(Hold { blue, left })),

@@ -32,6 +32,13 @@ pub trait PlatformApi: Send + Sync + 'static {
         serial: String,
     ) -> Result<pb::Outcome, Refusal>;
 
+    /// Says what of a blue invoice may still be reversed.
+    async fn check_red(
+        &self,
+        peer: Option<PeerCertificate>,
+        asked: pb::CheckRedRequest,
+    ) -> Result<pb::CheckRedResponse, Refusal>;
+
     /// Says who the caller is.
     async fn describe_self(
         &self,

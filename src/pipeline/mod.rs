@@ -4,6 +4,7 @@ mod answer;
 mod api;
 mod issue;
 mod query;
+mod red;
 mod target;
 
 pub use api::PlatformApi;
@@ -71,6 +72,14 @@ impl PlatformApi for Pipeline {
         serial: String,
     ) -> Result<pb::Outcome, Refusal> {
         self.resolve_invoice(peer.as_ref(), deadline, (&taxpayer_id, &serial)).await
+    }
+
+    async fn check_red(
+        &self,
+        peer: Option<PeerCertificate>,
+        asked: pb::CheckRedRequest,
+    ) -> Result<pb::CheckRedResponse, Refusal> {
+        self.check_red_letter(peer.as_ref(), &asked)
     }
 
     async fn describe_self(

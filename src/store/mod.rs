@@ -6,6 +6,7 @@
 
 mod batch;
 mod claim;
+mod columns;
 pub mod embedded;
 mod journal;
 mod load;

@@ -4,13 +4,12 @@
 //! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
-    Balance, Binding, Claim, DeliveryBatch, Issued, StoreError, Voided, red,
+    Balance, Binding, Claim, DeliveryBatch, Issued, StoreError, Voided, columns, red,
     rows::{
         self,
         Column::{Bytes, Int},
     },
     schema::sqlite,
-    write,
 };
 use crate::{
     contract::ContentDigest,
@@ -340,7 +339,7 @@ pub(super) fn binding(
         .map_err(sqlite("look up a request"))?;
     let Some((claim, closed_at, crc)) = row else { return Ok(None) };
     let name = key.serial.as_str();
-    rows::check_crc("request", name, &write::request_columns(key, claim, closed_at), crc)?;
+    rows::check_crc("request", name, &columns::request_columns(key, claim, closed_at), crc)?;
     match (claim, closed_at.and_then(CstTime::from_unix)) {
         (Some(claim), None) => Ok(Some(Binding::Claim(ClaimId(claim)))),
         (None, Some(at)) => Ok(Some(Binding::Closed(at))),
@@ -507,7 +506,7 @@ pub(super) fn batch(connection: &Connection, no: BatchNo) -> Result<DeliveryBatc
         members: ids.collect::<Result<_, _>>().map_err(|_| absent())?,
         at: CstTime::from_unix(at).ok_or_else(absent)?,
     };
-    rows::check_crc("batch", &no.to_string(), &write::batch_columns(&delivery, &members), crc)?;
+    rows::check_crc("batch", &no.to_string(), &columns::batch_columns(&delivery, &members), crc)?;
     Ok(delivery)
 }
 

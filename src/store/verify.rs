@@ -3,7 +3,7 @@
 
 use super::{
     Assignment, Balance, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta,
-    UsageKey,
+    UsageKey, columns,
     embedded::{self, BOOKS, Options},
     load, reader,
     rows::{
@@ -11,7 +11,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::{self, sqlite},
-    verify_journal, verify_rows, write,
+    verify_journal, verify_rows,
 };
 use crate::{
     convert::{sha256, to_u64},
@@ -404,7 +404,7 @@ impl<'a> Walk<'a> {
                 serial,
             };
             let (claim, closed): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-            let columns = write::request_columns(&key, claim, closed);
+            let columns = columns::request_columns(&key, claim, closed);
             let checked = rows::check_crc("request", key.serial.as_str(), &columns, row.get(5)?);
             Ok(checked.map(|()| (key, claim.map(ClaimId))))
         })?;
@@ -498,7 +498,7 @@ impl<'a> Walk<'a> {
             Ok(checked.map(|()| values))
         })?;
         let journal: BTreeSet<_> =
-            self.usage.iter().map(|(key, delta)| write::usage_values(key, delta)).collect();
+            self.usage.iter().map(|(key, delta)| columns::usage_values(key, delta)).collect();
         let meter: BTreeSet<_> = rows
             .into_iter()
             .filter_map(|values| <[i64; 9]>::try_from(values.get(..9)?).ok())
