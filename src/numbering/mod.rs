@@ -5,6 +5,7 @@
 //! to the finisher without passing through the call, so that a caller who hangs up cannot lose it.
 
 mod actor;
+mod backup;
 mod book;
 mod drawn;
 pub mod finisher;
@@ -20,6 +21,7 @@ mod time;
 mod work;
 
 pub use actor::{Parts, StartError};
+pub use backup::BackupNews;
 pub use book::{Book, Change, Gate, Open, Round, Series};
 pub use drawn::Evidence;
 pub use operate::{NewDevice, NewSegment};
@@ -123,6 +125,7 @@ pub(crate) struct Shared {
     pub(crate) undelivered: AtomicU64,
     pub(crate) stop: AtomicBool,
     pub(crate) authority: time::AuthorityClocks,
+    pub(crate) backups: backup::Backups,
     pub(crate) read_only: Option<String>,
 }
 

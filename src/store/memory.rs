@@ -4,7 +4,7 @@
 use super::{
     Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate, Found, Issued,
     LastIds, Loaded, OutboxItem, RegistryChange, SegmentState, SeriesState, Store, StoreError,
-    UsageDelta, UsageKey, Voided, journal, rows,
+    UsageDelta, UsageKey, Voided, backup::Copier, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -270,5 +270,9 @@ impl Store for MemoryStore {
 
     fn counter(&self) -> CommitCounter {
         self.disk().counter
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        None
     }
 }
