@@ -74,6 +74,7 @@ reasons! {
     NotFound = "NOT_FOUND", NotFound;
     StoreFull = "STORE_FULL", Busy;
     StoreReadOnly = "STORE_READ_ONLY", State;
+    BackupFailed = "BACKUP_FAILED", State;
     Overloaded = "OVERLOADED", Busy;
     Draining = "DRAINING", Busy;
     NotBuilt = "NOT_BUILT", Unbuilt;

@@ -224,6 +224,21 @@ pub(super) const PAGES: &[Page] = &[
         ),
     },
     Page {
+        reason: Reason::BackupFailed,
+        legacy: "8010",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "The copy could not be written; it is removed, and the books are not concerned.",
+            "备份文件无法写出；账簿不受影响，未完成的备份已删除。",
+        ),
+        caller: Text::new("Nothing; platforms do not see this.", "平台不会遇到。"),
+        operator: Text::new(
+            "Read the words behind the reason: free space where the backup goes, or name another \
+             directory, and run it again.",
+            "按原因后的说明处理：为备份目标腾出空间或另选目录，再执行一次。",
+        ),
+    },
+    Page {
         reason: Reason::Overloaded,
         legacy: "9009",
         resend: Resend::SameSerial,

@@ -22,6 +22,7 @@ use crate::{
     },
     store::{
         Batch, Binding, Claim, CommitError, Committed, Durable, Found, Store, StoreError,
+        backup::Copier,
         embedded::{self, EmbeddedStore, Options},
     },
 };
@@ -86,6 +87,10 @@ impl Store for Switched {
 
     fn counter(&self) -> CommitCounter {
         self.inner.counter()
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        self.inner.copier()
     }
 }
 
