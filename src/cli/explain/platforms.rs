@@ -1,5 +1,5 @@
-//! The pages of who asks: certificates, platforms, taxpayers, the message itself. Data only; a test keeps the
-//! catalogue complete.
+//! The pages of who asks: certificates, platforms, taxpayers, the message itself. Data only; a test
+//! keeps the catalogue complete.
 
 use super::{NOTHING, Page, Resend, page};
 use crate::refusal::Reason;

@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn a_key_is_found_in_its_own_table() {
-        let text = "# a = 1\nname = \"x\"\n[one]\na = 1\n\n[two]\n  a = 2\nlist = [\n  { a = 1 },\n  { a = 2 },\n]\n[two.three]\na = 3\n";
+        let text = "# a = 1\nname = \"x\"\n[one]\na = 1\n\n[two]\n  a = 2\nlist = [\n  { a = 1 },\n  \
+                    { a = 2 },\n]\n[two.three]\na = 3\n";
         for (path, expect) in [
             ("name", (2, 1)),
             ("one.a", (4, 1)),
