@@ -83,5 +83,7 @@ pub(super) fn target<'a>(
     }
     let taxpayer = registry.taxpayers.get(&key.taxpayer).ok_or_else(not_bound)?;
     let device = device(registry, key.taxpayer, draft)?;
-    Ok(Target { platform: key.platform, taxpayer, device })
+    // Accreditation will grant operations one by one; until then every platform may reverse.
+    let red_offered = true;
+    Ok(Target { platform: key.platform, taxpayer, device, red_offered })
 }

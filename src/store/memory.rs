@@ -4,7 +4,7 @@
 use super::{
     Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
     Found, Issued, LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState,
-    SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, journal, rows,
+    SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -303,5 +303,9 @@ impl Store for MemoryStore {
 
     fn counter(&self) -> CommitCounter {
         self.disk().counter
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        None
     }
 }

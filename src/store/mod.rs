@@ -4,6 +4,7 @@
 //! Invariants: only a commit here makes a `Durable`; one `Batch` is one commit is one synced
 //! transaction and one synced watermark; nothing but this folder writes the data directory's books.
 
+pub mod backup;
 mod batch;
 mod claim;
 mod columns;
@@ -255,6 +256,9 @@ pub trait Store: Send {
 
     /// Commits so far.
     fn counter(&self) -> CommitCounter;
+
+    /// What copies the books; none when they are in no file.
+    fn copier(&self) -> Option<backup::Copier>;
 }
 
 impl<T> Durable<Vec<T>> {

@@ -27,6 +27,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// what is wrong.
 pub type SignatureCheck<'a> = dyn Fn(&Device, &[u8], &pb::Invoice) -> Result<(), String> + 'a;
 
+/// What `verify` looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A daemon's data directory, with its watermark.
+    DataDirectory,
+    /// A backup, which has none: nobody can tell from it what was committed later.
+    Backup,
+}
+
 /// What `verify` found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -63,7 +72,11 @@ impl Findings {
 ///
 /// # Errors
 /// When the store cannot be opened at all, for example because a daemon holds it.
-pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings, StoreError> {
+pub fn verify(
+    options: &Options,
+    subject: Subject,
+    check: &SignatureCheck<'_>,
+) -> Result<Findings, StoreError> {
     let path = options.dir.join(BOOKS);
     if !path.exists() {
         return Err(StoreError::Io {
@@ -77,8 +90,11 @@ pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings,
     schema::check(schema::version(&connection)?)?;
     let mut findings = Findings::default();
     structure(&connection, &mut findings);
-    let judged = embedded::judge_offline(&connection, &options.watermark);
-    findings.take(judged);
+    let watermark = match subject {
+        Subject::DataDirectory => Some(options.watermark.as_path()),
+        Subject::Backup => None,
+    };
+    findings.take(embedded::judge_offline(&connection, watermark));
     let mut walk = Walk::new(check);
     if let Err(error) = walk.run(&connection, &mut findings) {
         findings.problem(crate::refusal::chain(&error));

@@ -22,6 +22,7 @@ use crate::{
     },
     store::{
         Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Found, Store, StoreError,
+        backup::Copier,
         embedded::{self, EmbeddedStore, Options},
     },
 };
@@ -98,6 +99,10 @@ impl Store for Switched {
 
     fn counter(&self) -> CommitCounter {
         self.inner.counter()
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        self.inner.copier()
     }
 }
 
@@ -463,7 +468,9 @@ pub(super) fn to(serial: &str, device: DeviceNo, kind: Kind) -> Checked {
         kind,
         color: Color::Blue,
         totals,
+        original: None,
         valid_until: None,
+        warnings: Vec::new(),
     }
 }
 
