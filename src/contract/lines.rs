@@ -101,8 +101,9 @@ impl LineCheck<'_, '_> {
         self.text("preference_text", &line.preference_text, preference);
     }
 
-    /// The code's shape; whether it is in the table of its version is for whoever has the table. Its
-    /// length has a rule of its own that no profile softens, so that nothing endless gets through.
+    /// The code's shape; whether it is in the table of its version is for whoever has the table.
+    /// Its length has a rule of its own that no profile softens, so that nothing endless gets
+    /// through.
     fn tax_code(&mut self) {
         let code = &self.line.tax_code;
         self.text("tax_code", code, Limit::required(TAX_CODE_DIGITS));

@@ -76,7 +76,8 @@ fn warnings_are_bounded_and_crowd_out_no_refusal() {
 /// Puts a text into one field.
 type SetText = fn(&mut pb::InvoiceDraft, &str);
 
-/// Whatever a profile softens, the device and the books get nothing endless and nothing unprintable.
+/// Whatever a profile softens, the device and the books get nothing endless and nothing
+/// unprintable.
 #[test]
 fn what_no_profile_softens_keeps_every_text_within_its_bounds() {
     let soft: Vec<_> = Reason::ALL
