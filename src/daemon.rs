@@ -31,6 +31,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 /// How long open claims get to be signed when the daemon ends; the rest is signed at the next
 /// start.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
+/// How long a start waits to hear what the acceptances hold.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Calls under way at once. At 100 KB a call this is 1.6 GB at the very worst.
 const CALLS_MAX: usize = 16_384;
 
@@ -201,11 +203,13 @@ async fn serve(
     tasks.spawn("ops", Ops::new(exporter.clone(), probe).run(ops_socket, stop_of(&stopped)));
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
-    tasks.spawn("delivery supervisor", delivery.run(Arc::clone(&tasks)));
+    tasks.spawn("delivery supervisor", Arc::clone(&delivery).run(Arc::clone(&tasks)));
     tasks.spawn("admin", admin::serve(admin, Arc::new(core), stop_of(&stopped)));
+    // Who connects meanwhile waits in the socket's queue.
+    delivery.first_look(FIRST_LOOK).await;
     tasks.spawn("listener", Arc::clone(&listener).run(platform_socket));
     // Load balancers must not send work to a proxy that cannot issue.
-    if report.read_only.is_none() {
+    if numbering.stalled().is_none() {
         health.serving().await;
     }
     Ok(Daemon {

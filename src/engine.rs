@@ -6,7 +6,7 @@ use crate::{
     config::ConfigMistake,
     contract::Profiles,
     health::Readiness,
-    model::BatchNo,
+    model::{BatchNo, Kind},
     numbering::{self, Numbering, Parts, StartError, finisher::Finisher},
     refusal::Refusal,
     registry::{BackendKind, Device},
@@ -82,7 +82,7 @@ pub struct Core {
     pub checkpointer: Checkpointer,
     /// Devices that cannot sign.
     pub unusable: Unusable,
-    /// Jobs that wait for one device; as many as a series may have open claims.
+    /// Jobs that wait for one device: its open claims, and what is asked beside them.
     queue_len_max: usize,
 }
 
@@ -184,7 +184,8 @@ pub async fn open_core(
         open_batches,
         checkpointer,
         unusable: Unusable::default(),
-        queue_len_max: limits.open_claims_max,
+        // Beside the claims, one question for the next number of each kind.
+        queue_len_max: limits.open_claims_max.saturating_add(Kind::ALL.len()),
     };
     match core.begin(fresh).await {
         Ok(()) => Ok(core),

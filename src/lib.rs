@@ -43,6 +43,7 @@ pub mod metrics;
 pub mod model;
 pub mod pb;
 pub mod refusal;
+pub mod resume;
 pub mod secret;
 pub mod tasks;
 pub mod transport;

@@ -89,6 +89,8 @@ pub(super) struct Head {
     pub(super) count: u64,
     /// Highest code and the highest number under it; empty when there is none.
     pub(super) highest: (String, String),
+    /// Every code with its highest number, ascending by code.
+    pub(super) codes: Vec<(String, String)>,
 }
 
 /// The open books.
@@ -222,13 +224,14 @@ impl Books {
             series,
             |row| row.get(0),
         )?;
-        let highest = self.connection.query_row(
-            "SELECT code, number FROM numbers WHERE device = ? AND kind = ?
-             ORDER BY code DESC, number DESC LIMIT 1",
-            series,
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        );
-        Ok(Head { count: to_u64(count), highest: highest.optional()?.unwrap_or_default() })
+        let mut codes = self.connection.prepare_cached(
+            "SELECT code, max(number) FROM numbers WHERE device = ? AND kind = ?
+             GROUP BY code ORDER BY code",
+        )?;
+        let codes = codes.query_map(series, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let codes: Vec<(String, String)> = codes.collect::<rusqlite::Result<_>>()?;
+        let highest = codes.last().cloned().unwrap_or_default();
+        Ok(Head { count: to_u64(count), highest, codes })
     }
 
     /// The books' time.

@@ -112,7 +112,7 @@ async fn a_batch_goes_up_and_its_receipt_comes_back_verified() {
     assert_eq!(receipt.verdicts(), [Verdict::Accepted, Verdict::Accepted]);
     assert_eq!(receipt.batch(), BATCH);
     let head = world.upstream.series_head("d1", Kind::ENormal).await.unwrap();
-    assert_eq!((head.count, head.highest.unwrap().number), (2, 2));
+    assert_eq!((head.count, head.heads[0].number), (2, 2));
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn strangers_and_impostors_are_not_talked_to() {
         let route = Route { server_name: server_name.to_owned(), ..route.clone() };
         let upstream = Upstream::new(&route, &tls).unwrap();
         match upstream.series_head("d1", Kind::ENormal).await {
-            Ok(head) => assert!(expect && head.highest.is_none(), "{what}"),
+            Ok(head) => assert!(expect && head.heads.is_empty(), "{what}"),
             Err(error) => {
                 let unreachable = matches!(error, UpstreamError::Unreachable { .. });
                 assert!(!expect && unreachable, "{what}: {error}");

@@ -12,9 +12,9 @@ use crate::{
     model::Kind,
     pb::{
         authority::v1::{
-            AcquireSegmentRequest, AcquireSegmentResponse, GetReceiptRequest, GetReceiptResponse,
-            GetSeriesHeadRequest, GetSeriesHeadResponse, Receipt, RegisterDeviceRequest,
-            RegisterDeviceResponse, SubmitBatchRequest, SubmitBatchResponse,
+            AcquireSegmentRequest, AcquireSegmentResponse, CodeHead, GetReceiptRequest,
+            GetReceiptResponse, GetSeriesHeadRequest, GetSeriesHeadResponse, Receipt,
+            RegisterDeviceRequest, RegisterDeviceResponse, SubmitBatchRequest, SubmitBatchResponse,
             acceptance_service_server::AcceptanceService,
         },
         v1 as pb,
@@ -118,7 +118,9 @@ impl AcceptanceService for Acceptance {
             let head = books.series_head(&device_id, kind)?;
             let (code, number) = head.highest;
             let authority_time = books.clock().now().rfc3339();
-            Ok(GetSeriesHeadResponse { count: head.count, code, number, authority_time })
+            let codes = head.codes.into_iter();
+            let codes = codes.map(|(code, number)| CodeHead { code, number }).collect();
+            Ok(GetSeriesHeadResponse { count: head.count, code, number, authority_time, codes })
         };
         Ok(Response::new(self.call(answer).await?))
     }

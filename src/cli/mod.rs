@@ -8,6 +8,7 @@ pub mod demo;
 pub mod explain;
 mod operate;
 pub mod output;
+mod resume;
 mod serve;
 mod simulate;
 mod verify;
@@ -78,6 +79,8 @@ enum Command {
     Client(client::ClientCommand),
     /// Check offline that the books add up: numbers, chain, CRCs, outbox, usage, watermark
     Verify(verify::VerifyArguments),
+    /// End a read-only state, above the highest number that any witness knows
+    Resume(resume::ResumeArguments),
     /// Explain a reason for a refusal
     Explain {
         /// The reason, for example SERIAL_CONFLICT
@@ -104,6 +107,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::AuthoritySim(arguments) => simulate::run(arguments).await,
         Command::Client(command) => client::run(command).await,
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Resume(arguments) => resume::run(arguments).await,
         Command::Explain { reason, format, .. } => explain_reason(reason.as_deref(), format),
         Command::Operate(command) => operate::run(command).await,
     };

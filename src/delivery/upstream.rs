@@ -66,8 +66,8 @@ pub enum RouteError {
 pub struct SeriesHead {
     /// How many numbers of the series it holds.
     pub count: u64,
-    /// The highest of them; `None` when it holds none.
-    pub highest: Option<InvoiceNumber>,
+    /// The highest of them under each code, ascending by code.
+    pub heads: Vec<InvoiceNumber>,
     /// Its clock.
     pub authority_time: CstTime,
 }
@@ -222,11 +222,12 @@ fn lying(lie: Lie) -> UpstreamError {
 fn read_head(answer: &GetSeriesHeadResponse) -> Result<SeriesHead, Lie> {
     let authority_time =
         CstTime::parse(&answer.authority_time).ok_or(Lie::Malformed { what: "authority_time" })?;
-    let highest = match answer.count {
-        0 => None,
-        _ => Some(read_number(&answer.code, &answer.number)?),
-    };
-    Ok(SeriesHead { count: answer.count, highest, authority_time })
+    let heads = answer.codes.iter().map(|head| read_number(&head.code, &head.number));
+    let heads: Vec<_> = heads.collect::<Result<_, _>>()?;
+    if answer.count > 0 && heads.is_empty() {
+        return Err(Lie::Malformed { what: "a series with numbers has no code" });
+    }
+    Ok(SeriesHead { count: answer.count, heads, authority_time })
 }
 
 fn read_number(code: &str, number: &str) -> Result<InvoiceNumber, Lie> {

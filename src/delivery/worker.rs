@@ -10,13 +10,14 @@ use super::{
     upstream::{Upstream, UpstreamError},
 };
 use crate::{
+    clock::monotonic,
     convert::len_u64,
     metrics::metrics,
     model::{BatchNo, ClaimId, DeviceNo},
-    numbering::Numbering,
+    numbering::{Numbering, SeriesWitness},
     pb::authority::v1::{BatchItem, VoidedNumber},
     refusal::Refusal,
-    registry::{Registry, Route},
+    registry::{Device, Registry, Route},
     store::{DeliveryBatch, Fate, ReceiptRecord, Rejection, StoreError},
     tasks::Tasks,
     transport::ClientTls,
@@ -25,7 +26,7 @@ use prost::Message as _;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -33,6 +34,10 @@ use tokio::sync::watch;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How often the authority's clock is asked for.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
+/// An answer that took longer than this says nothing of the clock.
+const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 /// How often provinces are looked for that have no worker yet.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(500);
 
@@ -54,6 +59,8 @@ pub struct Delivery {
     /// Batches of an earlier life that have no receipt yet.
     open: Mutex<VecDeque<BatchNo>>,
     stop: watch::Receiver<bool>,
+    /// Provinces whose acceptance was asked once what it holds, whatever came of it.
+    looked: watch::Sender<BTreeSet<String>>,
 }
 
 /// Why a batch stays open for now.
@@ -84,7 +91,22 @@ impl Delivery {
         open: Vec<BatchNo>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        Arc::new(Self { numbering, tls, settings, open: Mutex::new(open.into()), stop })
+        let (open, looked) = (Mutex::new(open.into()), watch::Sender::default());
+        Arc::new(Self { numbering, tls, settings, open, stop, looked })
+    }
+
+    /// Waits until every acceptance was asked once what it holds, at most `limit`: books that are
+    /// behind should be noticed before a number is given out. An acceptance that is away holds
+    /// nobody up for longer; its answer is compared when it comes.
+    pub async fn first_look(&self, limit: Duration) {
+        let registry = self.numbering.registry();
+        let provinces: BTreeSet<String> =
+            registry.devices.keys().map(|device| registry.province(*device).to_owned()).collect();
+        let mut looked = self.looked.subscribe();
+        let all = looked.wait_for(|looked| provinces.is_subset(looked));
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!("not every acceptance has said what it holds; issuing begins without");
+        }
     }
 
     /// Starts a worker for each province that has taxpayers, now and later.
@@ -140,15 +162,34 @@ struct Worker {
     connection: Option<(Arc<Route>, Upstream)>,
     /// Devices whose keys the acceptance knows from this connection.
     registered: BTreeSet<DeviceNo>,
+    /// Devices whose series were compared since the last failure.
+    compared: BTreeSet<DeviceNo>,
+    /// When the authority's clock was last heard.
+    clock_heard: Option<Instant>,
 }
 
 impl Worker {
     fn new(delivery: Arc<Delivery>, province: String) -> Self {
-        Self { delivery, province, current: None, connection: None, registered: BTreeSet::new() }
+        Self {
+            delivery,
+            province,
+            current: None,
+            connection: None,
+            registered: BTreeSet::new(),
+            compared: BTreeSet::new(),
+            clock_heard: None,
+        }
     }
 
     async fn run(mut self) {
         let mut pause = BACKOFF_MIN;
+        if let Err(error) = self.compare().await {
+            let error = crate::refusal::chain(&error);
+            tracing::warn!(province = self.province, error, "the acceptance says nothing yet");
+        }
+        self.delivery.looked.send_modify(|looked| {
+            looked.insert(self.province.clone());
+        });
         loop {
             let (_, _, undelivered) = self.delivery.numbering.counts();
             metrics().undelivered.set(crate::convert::metric(undelivered));
@@ -160,6 +201,9 @@ impl Worker {
                 Ok(false) => self.delivery.settings.interval,
                 Err(error) => {
                     metrics().delivery_failures.increment(1);
+                    // Whatever is on the other side when it answers again is compared anew.
+                    self.compared.clear();
+                    self.clock_heard = None;
                     let error = crate::refusal::chain(&error);
                     tracing::warn!(province = self.province, error, "not delivered yet");
                     let next = pause.saturating_mul(2).min(BACKOFF_MAX);
@@ -174,6 +218,7 @@ impl Worker {
 
     /// Hands one batch in. Says whether there was one.
     async fn step(&mut self) -> Result<bool, DeliveryError> {
+        self.compare().await?;
         if self.current.is_none() {
             self.current = self.next_batch().await?;
         }
@@ -185,6 +230,43 @@ impl Worker {
         self.store(&batch, &receipt).await?;
         self.current = None;
         Ok(true)
+    }
+
+    /// Compares every series with what the authority holds, once per connection, and hears its
+    /// clock. Before anything is handed in: a store that is behind must be noticed.
+    async fn compare(&mut self) -> Result<(), DeliveryError> {
+        let registry = self.delivery.numbering.registry();
+        let here = |device: &&Arc<Device>| registry.province(device.no) == self.province;
+        let devices: Vec<_> = registry.devices.values().filter(here).map(Arc::clone).collect();
+        let heard = self.clock_heard.is_some_and(|at| at.elapsed() < CLOCK_EVERY);
+        let fresh = |device: &&Arc<Device>| !self.compared.contains(&device.no);
+        let mut due: Vec<_> = devices.iter().filter(fresh).map(Arc::clone).collect();
+        if due.is_empty() && !heard {
+            due.extend(devices.first().map(Arc::clone));
+        }
+        if due.is_empty() {
+            return Ok(());
+        }
+        let upstream = self.upstream().await?;
+        for device in due {
+            for kind in device.kinds.iter().copied() {
+                let asked = monotonic();
+                let head = upstream.series_head(&device.id, kind).await;
+                let head = head.map_err(DeliveryError::Upstream)?;
+                if asked.elapsed() <= CLOCK_ROUND_TRIP_MAX {
+                    let numbering = &self.delivery.numbering;
+                    numbering.authority_time(&self.province, head.authority_time);
+                    self.clock_heard = Some(monotonic());
+                }
+                let device = device.no;
+                let witness = SeriesWitness { device, kind, count: head.count, heads: head.heads };
+                let compared =
+                    self.delivery.numbering.complete(move |round| round.compare(&witness));
+                compared.await.map_err(DeliveryError::Store)?;
+            }
+            self.compared.insert(device.no);
+        }
+        Ok(())
     }
 
     async fn next_batch(&self) -> Result<Option<DeliveryBatch>, DeliveryError> {

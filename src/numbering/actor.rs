@@ -2,25 +2,25 @@
 //! ends the process, since nobody can know what is on the disk.
 
 use super::{
-    Assigned, Limits, Numbering, Shared,
-    book::{Book, Change, Round},
+    Assigned, Limits, Numbering, Shared, backup,
+    book::{Book, Change, Gate, Round},
     finisher::Finisher,
     mailbox::Mailbox,
     outcome::{IssuedInvoice, Outcome, Told, Wait},
     round::{self, Decision, Resolved},
-    time::TimeGuard,
+    time::{AuthorityClocks, TimeGuard},
+    work::{Completion, Deliver, Reply, Work},
 };
 use crate::{
     clock::Clock,
     contract::Checked,
     convert::{len_u64, metric, millis},
     metrics::metrics,
-    model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
+    model::{ClaimId, CstTime, DeviceNo, SeriesNo},
     refusal::{Reason, Refusal},
-    signer::{DeviceAnswer, Signed},
-    store::{Books, Claim, CommitError, Committed, Durable, Loaded, Store, Voided},
+    store::{Books, Claim, CommitError, Committed, Loaded, Store, Voided},
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,62 +31,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
-
-/// Tells whoever asked, once the batch is durable or refused.
-pub(super) type Deliver = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
-/// Decides within a round.
-pub(super) type Decide = Box<dyn FnOnce(&mut Round<'_>) -> Deliver + Send>;
-
-/// Where an asker hears what came of its request.
-pub(super) type Reply = oneshot::Sender<Result<Assigned, Refusal>>;
-
-/// New work.
-pub(super) enum Work {
-    Assign { checked: Box<Checked>, reply: Reply },
-    Wait { claim: ClaimId, reply: Reply },
-    Resolve { key: RequestKey, reply: Reply },
-    Change(Decide),
-}
-
-/// What ends something that was begun before.
-pub(super) enum Completion {
-    Signed {
-        claim: Durable<Claim>,
-        signed: Signed,
-    },
-    DeviceIssued {
-        claim: Durable<Claim>,
-        answer: DeviceAnswer,
-    },
-    NothingIssued {
-        claim: Durable<Claim>,
-        next: Option<InvoiceNumber>,
-    },
-    DeviceNext {
-        device: DeviceNo,
-        kind: Kind,
-        next: Option<InvoiceNumber>,
-    },
-    Void {
-        claim: Durable<Claim>,
-        reason: String,
-        actor: String,
-        reply: oneshot::Sender<Result<Voided, Refusal>>,
-    },
-    Change(Option<Decide>),
-}
-
-impl std::fmt::Debug for Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Work")
-    }
-}
-
-impl std::fmt::Debug for Completion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Completion")
-    }
-}
 
 /// Why numbering does not start.
 #[derive(Debug, thiserror::Error)]
@@ -159,11 +103,13 @@ impl Numbering {
             open: AtomicU64::new(len_u64(book.open.len())),
             undelivered: AtomicU64::new(book.undelivered()),
             stop: AtomicBool::new(false),
-            read_only,
+            authority: AuthorityClocks::default(),
+            read_only: ArcSwapOption::from(read_only.map(Arc::new)),
+            backups: backup::Backups::default(),
         });
         let mailbox = Arc::new(Mailbox::new(limits.work_max));
         let finisher = finisher(super::Completions(Arc::clone(&mailbox)));
-        if shared.read_only.is_none() {
+        if shared.read_only.load().is_none() {
             loaded.open.drain(..).for_each(|claim| finisher.recover(claim));
         }
         let guard = TimeGuard::new(now, clock.elapsed(), limits.clock_skew_max_s);
@@ -224,51 +170,79 @@ enum Verdict {
     Ended,
     /// The claim stays open: back to the finisher.
     Kept,
-    Voided(Box<Result<Voided, Refusal>>),
+    /// What the operator hears, and whether the claim has ended, be it otherwise than asked for.
+    Voided {
+        voided: Box<Result<Voided, Refusal>>,
+        ended: bool,
+    },
     Change(Deliver),
     Nothing,
 }
 
 impl<S: Store> Actor<S> {
     fn run(mut self) {
-        loop {
-            let pause = match (self.again.is_empty(), self.kept.is_empty()) {
-                (false, _) => Duration::ZERO,
-                (true, false) => FULL_PAUSE,
-                (true, true) => IDLE,
-            };
-            let mail = self.mailbox.gather(self.book.limits.batch_max, pause);
-            let mut completions = std::mem::take(&mut self.kept);
-            completions.extend(mail.completions);
-            let mut work = std::mem::take(&mut self.again);
-            work.extend(mail.work);
-            let idle = work.is_empty() && completions.is_empty();
-            if idle && mail.closed && self.shared.stop.load(Ordering::Acquire) {
-                return;
-            }
-            if !idle {
-                self.batch(work, completions);
-            }
-            self.forget_departed();
-            let ending = mail.closed && self.shared.stop.load(Ordering::Acquire);
-            if ending && !self.kept.is_empty() && self.again.is_empty() {
-                // Nobody was told: the next start signs these claims again, or asks their device.
-                let count = self.kept.len();
-                tracing::error!(count, "the disk is full: what was just signed is not saved");
-                return;
+        let shared = Arc::clone(&self.shared);
+        while self.turn(IDLE) {
+            let Some(asked) = shared.backups.begin() else { continue };
+            let copier = self.store.copier();
+            let turn = || self.turn(Duration::ZERO);
+            let goes_on = copier.is_none_or(|copier| backup::run(asked, &copier, turn));
+            shared.backups.end();
+            if !goes_on {
+                break;
             }
         }
+        shared.backups.close();
+    }
+
+    /// Gathers what has arrived, waiting at most `idle` for it, and decides it. False when this was
+    /// the last turn.
+    fn turn(&mut self, idle: Duration) -> bool {
+        let pause = match (self.again.is_empty(), self.kept.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => FULL_PAUSE,
+            (true, true) => idle,
+        };
+        let mail = self.mailbox.gather(self.book.limits.batch_max, pause);
+        let mut completions = std::mem::take(&mut self.kept);
+        completions.extend(mail.completions);
+        let mut work = std::mem::take(&mut self.again);
+        work.extend(mail.work);
+        let idle = work.is_empty() && completions.is_empty();
+        if idle && mail.closed && self.shared.stop.load(Ordering::Acquire) {
+            return false;
+        }
+        if !idle {
+            self.batch(work, completions);
+        }
+        self.forget_departed();
+        let ending = mail.closed && self.shared.stop.load(Ordering::Acquire);
+        if ending && !self.kept.is_empty() && self.again.is_empty() {
+            // Nobody was told: the next start signs these claims again, or asks their device.
+            let count = self.kept.len();
+            tracing::error!(count, "the disk is full: what was just signed is not saved");
+            return false;
+        }
+        true
     }
 
     fn batch(&mut self, work: Vec<Work>, mut completions: Vec<Completion>) {
-        if let Some(why) = self.shared.read_only.clone() {
+        if let Some(why) = self.shared.read_only.load_full() {
             let refusal = Refusal::new(Reason::StoreReadOnly, format!("nothing is issued: {why}"));
             return self.refuse_all(work, completions, &refusal);
         }
-        let now = self.shared.clock.now();
-        let judged = self.guard.judge(now, self.shared.clock.elapsed()).map(drop);
-        let claiming = if self.store.has_reserve() { judged } else { Err(store_full()) };
-        let mut round = self.book.round(&self.store, now, claiming);
+        let (now, elapsed) = (self.shared.clock.now(), self.shared.clock.elapsed());
+        let judged = self.guard.judge(now, elapsed).map(drop);
+        let all = if self.store.has_reserve() { judged } else { Err(store_full()) };
+        let (registry, finisher) = (Arc::clone(&self.book.registry), Arc::clone(&self.finisher));
+        let skewed = self.shared.authority.skewed(now, elapsed, self.book.limits.clock_skew_max_s);
+        let device = move |device: DeviceNo| {
+            if !finisher.pool().is_usable(device) {
+                return Err(device_absent());
+            }
+            skewed.judge(|| registry.province(device))
+        };
+        let mut round = self.book.round(&self.store, now, Gate { all, device: &device });
         let verdicts: Vec<_> =
             completions.iter_mut().map(|completion| complete(&mut round, completion)).collect();
         let owed: Vec<_> = work.into_iter().map(|work| decide(&mut round, work)).collect();
@@ -304,7 +278,11 @@ impl<S: Store> Actor<S> {
         metrics().issued.increment(len_u64(committed.issued.len()));
     }
 
-    fn absorb(&mut self, change: Change) {
+    fn absorb(&mut self, mut change: Change) {
+        if let Some(why) = change.behind.take() {
+            tracing::error!(why, "the books are READ-ONLY from now on: nothing is issued");
+            self.shared.read_only.store(Some(Arc::new(why)));
+        }
         self.book.absorb(change);
         let shared = &self.shared;
         if !Arc::ptr_eq(&shared.registry.load(), &self.book.registry) {
@@ -329,7 +307,7 @@ impl<S: Store> Actor<S> {
             committed.map_or_else(Default::default, |done| (done.claims, done.issued));
         let mut ended: Vec<ClaimId> = Vec::new();
         for (completion, verdict) in &completions {
-            if let (Some(claim), Verdict::Ended | Verdict::Voided(_)) =
+            if let (Some(claim), Verdict::Ended | Verdict::Voided { ended: true, .. }) =
                 (completion.claim(), verdict)
             {
                 ended.push(claim.id);
@@ -390,15 +368,17 @@ impl<S: Store> Actor<S> {
             })
         };
         match (completion, verdict) {
-            (Completion::Void { claim, reply, .. }, Verdict::Voided(voided)) => {
-                match voided.as_ref() {
-                    Ok(voided) => {
+            (Completion::Void { claim, wish, .. }, Verdict::Voided { voided, ended }) => {
+                match (voided.as_ref(), outcome(&claim)) {
+                    (Ok(voided), _) => {
                         let (number, reason) = (voided.number.clone(), voided.reason.clone());
                         self.notify(&claim, &Ok(Outcome::Voided { number, reason }));
                     }
-                    Err(_) => self.finisher.put_back(claim),
+                    (Err(_), _) if !ended => self.finisher.put_back(claim),
+                    (Err(_), Some(issued)) => self.notify(&claim, &Ok(issued)),
+                    (Err(_), None) => self.notify(&claim, &Err(not_issued())),
                 }
-                drop(reply.send(*voided));
+                drop(wish.reply.send(*voided));
             }
             (
                 Completion::Signed { claim, .. } | Completion::DeviceIssued { claim, .. },
@@ -418,7 +398,7 @@ impl<S: Store> Actor<S> {
                 }
             }
             (_, Verdict::Change(deliver)) => deliver(Ok(())),
-            (_, Verdict::Nothing | Verdict::Ended | Verdict::Voided(_)) => {}
+            (_, Verdict::Nothing | Verdict::Ended | Verdict::Voided { .. }) => {}
         }
     }
 
@@ -461,9 +441,9 @@ impl<S: Store> Actor<S> {
         for (completion, verdict) in completions {
             match (completion, verdict) {
                 (_, Verdict::Change(deliver)) => deliver(Err(refusal.clone())),
-                (Completion::Void { claim, reply, .. }, _) => {
+                (Completion::Void { claim, wish, .. }, _) => {
                     self.finisher.put_back(claim);
-                    drop(reply.send(Err(refusal.clone())));
+                    drop(wish.reply.send(Err(refusal.clone())));
                 }
                 (completion, _) => self.kept.push(completion),
             }
@@ -510,28 +490,6 @@ impl<S: Store> Actor<S> {
     }
 }
 
-impl Completion {
-    fn claim(&self) -> Option<&Durable<Claim>> {
-        match self {
-            Self::Signed { claim, .. }
-            | Self::DeviceIssued { claim, .. }
-            | Self::NothingIssued { claim, .. }
-            | Self::Void { claim, .. } => Some(claim),
-            Self::DeviceNext { .. } | Self::Change(_) => None,
-        }
-    }
-
-    fn into_claim(self) -> Option<Durable<Claim>> {
-        match self {
-            Self::Signed { claim, .. }
-            | Self::DeviceIssued { claim, .. }
-            | Self::NothingIssued { claim, .. }
-            | Self::Void { claim, .. } => Some(claim),
-            Self::DeviceNext { .. } | Self::Change(_) => None,
-        }
-    }
-}
-
 fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
     let ended = |ended| if ended { Verdict::Ended } else { Verdict::Kept };
     match completion {
@@ -547,8 +505,10 @@ fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
             }
             Verdict::Nothing
         }
-        Completion::Void { claim, reason, actor, .. } => {
-            Verdict::Voided(Box::new(round.void(claim, reason, actor)))
+        Completion::Void { claim, evidence, wish } => {
+            let wanted = (wish.reason.as_str(), wish.actor.as_str());
+            let voided = Box::new(round.void(claim, evidence.as_ref(), wanted));
+            Verdict::Voided { voided, ended: !round.is_open(claim.id) }
         }
         Completion::Change(decide) => {
             decide.take().map_or(Verdict::Nothing, |decide| Verdict::Change(decide(round)))
@@ -581,6 +541,11 @@ fn store_full() -> Refusal {
 fn device_busy(waiting: usize) -> Refusal {
     let hint = format!("the device is busy and {waiting} requests wait for it");
     Refusal::new(Reason::SeriesBacklog, hint)
+}
+
+fn device_absent() -> Refusal {
+    let hint = "the virtual device cannot sign now; nothing was spent, the operator can see why";
+    Refusal::new(Reason::DeviceUnavailable, hint)
 }
 
 fn not_issued() -> Refusal {

@@ -10,10 +10,10 @@ use crate::{
     contract::ContentDigest,
     model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
-    registry::Registry,
+    registry::{Device, Registry},
     store::{
-        Batch, Event, EventKind, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, Store,
-        StoreError,
+        Batch, Event, EventKind, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
+        Store, StoreError,
     },
 };
 use std::{
@@ -28,13 +28,11 @@ pub struct Series {
     pub state: SeriesState,
     /// Segments with numbers left, in the order in which they are used.
     pub segments: VecDeque<SegmentState>,
-    /// The device's next number, for devices that draw numbers; none until the device has said it.
-    pub device_next: Option<InvoiceNumber>,
 }
 
 impl Series {
     pub(super) fn new(state: SeriesState) -> Self {
-        Self { state, segments: VecDeque::new(), device_next: None }
+        Self { state, segments: VecDeque::new() }
     }
 
     /// Numbers left in its segments.
@@ -79,8 +77,12 @@ pub struct Book {
     pub open_by_series: HashMap<SeriesNo, BTreeSet<ClaimId>>,
     /// What waits for a batch, by province.
     pub outbox: BTreeMap<String, BTreeSet<ClaimId>>,
+    /// Numbers left out that witnesses know, by series.
+    pub lost: HashMap<SeriesNo, Vec<LostRange>>,
     /// Batches without a receipt.
     pub open_batches: BTreeSet<crate::model::BatchNo>,
+    /// Last event of the journal.
+    pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
 }
@@ -97,7 +99,9 @@ impl Book {
             open: BTreeMap::new(),
             open_by_series: HashMap::new(),
             outbox: BTreeMap::new(),
+            lost: HashMap::new(),
             open_batches: loaded.open_batches.iter().copied().collect(),
+            journal: loaded.journal,
             last: loaded.last,
             limits,
         };
@@ -112,6 +116,7 @@ impl Book {
                 series.segments.push_back(segment.clone());
             }
         }
+        loaded.lost.iter().for_each(|lost| book.put_lost(lost.clone()));
         for claim in &loaded.open {
             let open = super::round::open_of(claim);
             book.put_open(claim.id, open);
@@ -135,6 +140,12 @@ impl Book {
         }
     }
 
+    fn put_lost(&mut self, lost: LostRange) {
+        let ranges = self.ranges.entry(lost.first.code.clone()).or_default();
+        ranges.push((lost.first.number, lost.last));
+        self.lost.entry(lost.series).or_default().push(lost);
+    }
+
     fn put_open(&mut self, id: ClaimId, open: Open) {
         self.open_by_series.entry(open.series).or_default().insert(id);
         self.open.insert(id, open);
@@ -148,12 +159,8 @@ impl Book {
     /// The province whose route a series' invoices take.
     #[must_use]
     pub fn province(&self, series: SeriesNo) -> String {
-        let device = self
-            .series
-            .get(&series)
-            .and_then(|series| self.registry.devices.get(&series.state.device));
-        let taxpayer = device.and_then(|device| self.registry.taxpayers.get(&device.taxpayer));
-        taxpayer.map_or_else(|| "*".to_owned(), |taxpayer| taxpayer.province.clone())
+        let series = self.series.get(&series);
+        series.map_or("*", |series| self.registry.province(series.state.device)).to_owned()
     }
 
     /// Issued or voided claims that are in no batch yet.
@@ -162,18 +169,18 @@ impl Book {
         crate::convert::len_u64(self.outbox.values().map(BTreeSet::len).sum())
     }
 
-    /// Begins a round. `now` is the batch's time, `claiming`: why no new claim may be made.
+    /// Begins a round. `now` is the batch's time, `gate` says why no new claim may be made.
     pub fn round<'a>(
         &'a self,
         store: &'a dyn Store,
         now: CstTime,
-        claiming: Result<(), Refusal>,
+        gate: impl Into<Gate<'a>>,
     ) -> Round<'a> {
         Round {
             book: self,
             store,
             now,
-            claiming,
+            gate: gate.into(),
             batch: Batch::default(),
             series: BTreeMap::new(),
             bound: HashMap::new(),
@@ -183,6 +190,7 @@ impl Book {
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
             registry: None,
+            behind: None,
             last: self.last,
         }
     }
@@ -198,6 +206,7 @@ impl Book {
             }
             self.put_series(series);
         }
+        change.lost.into_iter().for_each(|lost| self.put_lost(lost));
         for (id, open) in change.opened {
             self.put_open(id, open);
         }
@@ -219,6 +228,7 @@ impl Book {
         for batch in change.answered {
             self.open_batches.remove(&batch);
         }
+        self.journal = change.journal;
         self.last = change.last;
     }
 }
@@ -234,12 +244,26 @@ pub(super) enum Bound {
     Free,
 }
 
+/// Whether new claims may be made, for reasons outside the books.
+pub struct Gate<'a> {
+    /// For every device: the clock, the disk.
+    pub all: Result<(), Refusal>,
+    /// For one device: whether it takes jobs, and the clock of its authority.
+    pub device: &'a dyn Fn(DeviceNo) -> Result<(), Refusal>,
+}
+
+impl From<Result<(), Refusal>> for Gate<'_> {
+    fn from(all: Result<(), Refusal>) -> Self {
+        Self { all, device: &|_| Ok(()) }
+    }
+}
+
 /// The decisions of one batch.
 pub struct Round<'a> {
     pub(super) book: &'a Book,
     pub(super) store: &'a dyn Store,
     pub(super) now: CstTime,
-    pub(super) claiming: Result<(), Refusal>,
+    pub(super) gate: Gate<'a>,
     pub(super) batch: Batch,
     pub(super) series: BTreeMap<SeriesNo, Series>,
     pub(super) bound: HashMap<RequestKey, Bound>,
@@ -250,6 +274,8 @@ pub struct Round<'a> {
     pub(super) delivered: HashSet<(String, ClaimId)>,
     pub(super) answered: BTreeSet<crate::model::BatchNo>,
     pub(super) registry: Option<Registry>,
+    /// Why a witness of this round holds the books to be behind.
+    pub(super) behind: Option<String>,
     pub(super) last: LastIds,
 }
 
@@ -263,7 +289,11 @@ pub struct Change {
     delivered: HashSet<(String, ClaimId)>,
     batches: Vec<crate::model::BatchNo>,
     answered: BTreeSet<crate::model::BatchNo>,
+    lost: Vec<LostRange>,
     registry: Option<Registry>,
+    /// Why the books are behind: nothing may be issued from now on.
+    pub(super) behind: Option<String>,
+    journal: Option<Event>,
     last: LastIds,
 }
 
@@ -278,8 +308,12 @@ impl Round<'_> {
         let voided = self.batch.voided.iter().map(|voided| (voided.claim, voided.series));
         let released = self.batch.released.iter().map(|end| (end.claim, end.series));
         let item = |(claim, series)| OutboxItem { claim, series };
-        let outbox: Vec<_> = issued.chain(voided).map(item).collect();
-        let ended = outbox.iter().copied().chain(released.map(item)).collect();
+        let ended = issued.chain(voided).chain(released).map(item).collect();
+        let outbox = self.batch.issued.iter().map(|issued| (issued.claim, issued.series));
+        // A void without a number is told to nobody.
+        let told = self.batch.voided.iter().filter(|voided| voided.number.is_some());
+        let outbox = outbox.chain(told.map(|voided| (voided.claim, voided.series))).map(item);
+        let outbox = outbox.collect();
         let batches = self.batch.deliveries.iter().map(|delivery| delivery.no).collect();
         let change = Change {
             series: self.series,
@@ -289,7 +323,10 @@ impl Round<'_> {
             delivered: self.delivered,
             batches,
             answered: self.answered,
+            lost: self.batch.lost.clone(),
+            behind: self.behind,
             registry: self.registry,
+            journal: self.batch.chain(self.book.journal),
             last: self.last,
         };
         (self.batch, change)
@@ -352,12 +389,25 @@ impl Round<'_> {
         self.book.open.iter()
     }
 
+    /// Whether a claim is open as this round leaves it.
+    pub(super) fn is_open(&self, id: ClaimId) -> bool {
+        self.open(id).is_some()
+    }
+
     /// An open claim as this round leaves it.
     pub(super) fn open(&self, id: ClaimId) -> Option<&Open> {
         if self.ended.contains(&id) {
             return None;
         }
         self.opened.get(&id).or_else(|| self.book.open.get(&id))
+    }
+
+    /// Open claims of a device as this round leaves them. Each has at most one job with the device,
+    /// so this is how many slots of the device's queue are taken.
+    pub(super) fn slots_taken(&self, device: &Device) -> usize {
+        let of_kind = |kind: &Kind| self.series_of(device.no, *kind);
+        let series = device.kinds.iter().filter_map(of_kind);
+        series.map(|series| self.backlog(series).0).sum()
     }
 
     /// Open claims of a series as this round leaves them, and when the oldest committed one was

@@ -4,7 +4,7 @@
 //! Invariant: a claim is in exactly one place: with the pool, in `waiting`, or on its way to the
 //! actor.
 
-use super::Completions;
+use super::{Completions, Evidence, Void};
 use crate::{
     clock::Clock,
     model::{ClaimId, DeviceNo, InvoiceNumber, Kind},
@@ -50,6 +50,11 @@ struct State {
     sent: HashMap<ClaimId, Duration>,
     /// Series of device-numbered devices whose next number is to be asked for.
     ask_next: HashSet<(DeviceNo, Kind)>,
+    /// Those that were asked and have not answered: never two questions at once, so that they
+    /// take no slot of a claim.
+    asked: HashSet<(DeviceNo, Kind)>,
+    /// Claims that an operator wants ended by what their device says of them.
+    wanted: HashMap<ClaimId, Void>,
     ask_due: Duration,
     ended: bool,
 }
@@ -146,6 +151,7 @@ impl Finisher {
         if let Err(job) = self.pool().submit(job)
             && let Some((claim, attempt)) = unsent(job)
         {
+            self.refuse_wish(claim.id);
             self.retry(claim, attempt);
         }
     }
@@ -184,13 +190,19 @@ impl Finisher {
             }
             Finished::DeviceIssued { claim, answer } => {
                 self.forget(claim.id);
-                self.completions.device_issued(claim, answer);
+                match self.take_wish(claim.id) {
+                    None => self.completions.device_issued(claim, answer),
+                    Some(wish) => {
+                        let said = Some(Evidence::Issued(Box::new(answer)));
+                        self.completions.void(claim, said, wish);
+                    }
+                }
             }
             Finished::NothingIssued { claim, next, quiescence } => {
                 self.nothing_issued(claim, next, quiescence);
             }
             Finished::Next { device, kind, next } => {
-                self.state().ask_next.remove(&(device, kind));
+                self.state().asked.remove(&(device, kind));
                 self.completions.device_next(device, kind, next);
             }
             Finished::Failed { claim, error } => {
@@ -207,12 +219,27 @@ impl Finisher {
             }
             Finished::QueryFailed { claim, error } => {
                 tracing::warn!(claim = claim.id.0, %error, "the device did not say what it issued");
+                self.refuse_wish(claim.id);
                 self.retry(claim, Attempt::Query);
             }
             Finished::NextFailed { device, kind, .. } => {
-                self.state().ask_next.insert((device, kind));
+                let mut state = self.state();
+                state.asked.remove(&(device, kind));
+                state.ask_next.insert((device, kind));
             }
         }
+    }
+
+    fn refuse_wish(&self, claim: ClaimId) {
+        if let Some(wish) = self.take_wish(claim) {
+            let hint = "the device does not say what it issued; without its word the claim stays \
+                        open";
+            drop(wish.reply.send(Err(Refusal::new(Reason::DeviceUnavailable, hint))));
+        }
+    }
+
+    fn take_wish(&self, claim: ClaimId) -> Option<Void> {
+        self.state().wanted.remove(&claim)
     }
 
     /// "Not issued" holds only after the device's quiescence time.
@@ -233,7 +260,12 @@ impl Finisher {
             Some(rest) => self.wait(claim, Attempt::Query, rest),
             None => {
                 self.forget(claim.id);
-                self.completions.nothing_issued(claim, next);
+                match self.take_wish(claim.id) {
+                    None => self.completions.nothing_issued(claim, next),
+                    Some(wish) => {
+                        self.completions.void(claim, Some(Evidence::Nothing { next }), wish);
+                    }
+                }
             }
         }
     }
@@ -252,7 +284,10 @@ impl Finisher {
             let due: Vec<Waiting> = ids.iter().filter_map(|id| state.waiting.remove(id)).collect();
             let ask: Vec<_> = if state.ask_due <= now {
                 state.ask_due = now.saturating_add(Duration::from_secs(1));
-                state.ask_next.iter().copied().collect()
+                let free: Vec<_> = state.ask_next.difference(&state.asked).copied().collect();
+                state.asked.extend(free.iter().copied());
+                state.ask_next.clear();
+                free
             } else {
                 Vec::new()
             };
@@ -262,16 +297,20 @@ impl Finisher {
             self.submit(waiting.claim, waiting.attempt);
         }
         for (device, kind) in ask {
-            // A job that does not fit is asked for again at the next tick.
-            drop(self.pool().submit(Job::Next { device, kind }));
+            if self.pool().submit(Job::Next { device, kind }).is_err() {
+                let mut state = self.state();
+                state.asked.remove(&(device, kind));
+                state.ask_next.insert((device, kind));
+            }
         }
     }
 
-    /// Voids the number of an open claim.
+    /// Voids the number of an open claim. A claim whose number a device draws ends by what the
+    /// device says of it, which may take its quiescence time.
     ///
     /// # Errors
-    /// `NotFound` when there is no such open claim, `VoidNotAllowed` while an attempt to sign it
-    /// runs.
+    /// `VoidNotAllowed` when there is no such open claim, while an attempt to sign it runs, or when
+    /// the device's word ended it otherwise; `DeviceUnavailable` when the device says nothing.
     pub async fn blank_void(
         &self,
         claim: ClaimId,
@@ -286,7 +325,14 @@ impl Finisher {
             ));
         };
         let (reply, answer) = oneshot::channel();
-        self.completions.void(waiting.claim, (reason, actor), reply);
+        let wish = Void { reason, actor, reply };
+        match waiting.claim.assignment {
+            Assignment::Numbered { .. } => self.completions.void(waiting.claim, None, wish),
+            Assignment::ByDevice { .. } => {
+                self.state().wanted.insert(claim, wish);
+                self.submit(waiting.claim, Attempt::Query);
+            }
+        }
         let ended = Refusal::new(Reason::Draining, "the proxy ended before the void was made");
         let voided = answer.await.unwrap_or(Err(ended));
         if voided.is_ok() {

@@ -5,7 +5,9 @@
 //! to the finisher without passing through the call, so that a caller who hangs up cannot lose it.
 
 mod actor;
+mod backup;
 mod book;
+mod drawn;
 pub mod finisher;
 #[cfg(test)]
 mod laws;
@@ -16,24 +18,28 @@ mod round;
 #[cfg(test)]
 mod tests;
 mod time;
+mod witness;
+mod work;
 
 pub use actor::{Parts, StartError};
-pub use book::{Book, Change, Open, Round, Series};
+pub use backup::BackupNews;
+pub use book::{Book, Change, Gate, Open, Round, Series};
+pub use drawn::Evidence;
 pub use operate::{NewDevice, NewSegment};
 pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, Wait};
 pub use round::{Decision, Resolved};
+pub use witness::{SeriesWitness, Skipped};
 
 use crate::{
     clock::Clock,
     contract::{Checked, Draft},
-    model::{ClaimId, DeviceNo, InvoiceNumber, Kind, RequestKey},
+    model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey},
     refusal::{Reason, Refusal},
     registry::Registry,
     signer::{DeviceAnswer, Signed},
     store::{Binding, Books, Claim, Durable, Found, Voided},
 };
-use actor::{Completion, Deliver, Work};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mailbox::Mailbox;
 use std::{
     sync::{
@@ -44,16 +50,20 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
+use work::{Completion, Deliver, Work};
 
 /// Bounds of numbering, each with its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Open claims of a series; as many fit into a device's queue.
+    /// Open claims of a device: as many as its queue holds, so that a claim finds its slot free.
     pub open_claims_max: usize,
     /// Age of the oldest open claim above which a series takes no more. Unit: seconds.
     pub oldest_open_max_s: i64,
     /// How far clocks may differ before stamping stops. Unit: seconds.
     pub clock_skew_max_s: i64,
+    /// How far the clock of a device that draws numbers may be off before its series is frozen.
+    /// Such clocks drift and are set seldom. Unit: seconds.
+    pub device_skew_max_s: i64,
     /// Requests that wait for the actor; above it they are shed, since each would wait past its
     /// deadline.
     pub work_max: usize,
@@ -67,6 +77,7 @@ impl Default for Limits {
             open_claims_max: 4096,
             oldest_open_max_s: 600,
             clock_skew_max_s: 30,
+            device_skew_max_s: 600,
             work_max: 16_384,
             batch_max: 512,
         }
@@ -115,7 +126,9 @@ pub(crate) struct Shared {
     pub(crate) open: AtomicU64,
     pub(crate) undelivered: AtomicU64,
     pub(crate) stop: AtomicBool,
-    pub(crate) read_only: Option<String>,
+    pub(crate) authority: time::AuthorityClocks,
+    pub(crate) read_only: ArcSwapOption<String>,
+    pub(crate) backups: backup::Backups,
 }
 
 /// A commit that takes longer than this means that nothing can be issued.
@@ -243,10 +256,16 @@ impl Numbering {
         tokio::time::timeout(limit, answer).await.ok()?.ok()
     }
 
+    /// Notes what an acceptance's clock says now, by province. A wall clock that leaves it by more
+    /// than the limit stops that province's devices from issuing.
+    pub fn authority_time(&self, province: &str, time: CstTime) {
+        self.shared.authority.note(province, time, self.shared.clock.elapsed());
+    }
+
     /// Why nothing can be issued now; none when all is well.
     #[must_use]
     pub fn stalled(&self) -> Option<String> {
-        if let Some(why) = &self.shared.read_only {
+        if let Some(why) = self.shared.read_only.load_full() {
             return Some(format!("the store is read-only: {why}"));
         }
         let since = self.shared.commit_since_ms.load(Ordering::Relaxed);
@@ -283,7 +302,7 @@ impl Numbering {
 fn decision<R: Send + 'static>(
     decide: impl FnOnce(&mut Round<'_>) -> Result<R, Refusal> + Send + 'static,
     reply: oneshot::Sender<Result<R, Refusal>>,
-) -> actor::Decide {
+) -> work::Decide {
     Box::new(move |round| -> Deliver {
         let decided = decide(round);
         Box::new(move |committed| drop(reply.send(committed.and(decided))))
@@ -296,6 +315,17 @@ fn stalled() -> Refusal {
 
 fn known(found: &Found) -> Known {
     round::outcome_of(found).map_or_else(|| Known::Open(found.id()), Known::Done)
+}
+
+/// An operator's wish to end a claim without a signature.
+#[derive(Debug)]
+pub(crate) struct Void {
+    /// Why; kept for ever.
+    pub(crate) reason: String,
+    /// Who.
+    pub(crate) actor: String,
+    /// Where the answer goes.
+    pub(crate) reply: oneshot::Sender<Result<Voided, Refusal>>,
 }
 
 /// What the finisher hands to the actor. Completions keep their claim until they are durable.
@@ -319,12 +349,7 @@ impl Completions {
         self.0.complete(Completion::DeviceNext { device, kind, next });
     }
 
-    pub(crate) fn void(
-        &self,
-        claim: Durable<Claim>,
-        (reason, actor): (String, String),
-        reply: oneshot::Sender<Result<Voided, Refusal>>,
-    ) {
-        self.0.complete(Completion::Void { claim, reason, actor, reply });
+    pub(crate) fn void(&self, claim: Durable<Claim>, evidence: Option<Evidence>, wish: Void) {
+        self.0.complete(Completion::Void { claim, evidence, wish });
     }
 }

@@ -190,6 +190,7 @@ impl Round<'_> {
                 event: None,
                 last_issue: None,
                 frozen: None,
+                device_next: None,
             };
             let series = Series::new(state);
             self.series.insert(series.state.no, series);

@@ -1,27 +1,28 @@
-//! The decisions about requests and claims: assign, resolve, sign, adopt, void, release. Each first
+//! The decisions about requests and claims: assign, resolve, sign, void. Each first
 //! looks at everything that could refuse it, then changes the round.
 
 use super::{
     book::{Bound, Open, Round, unreadable},
+    drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
 };
 use crate::{
     clock,
     contract::{Checked, ContentDigest, Draft, digest},
-    model::{ClaimId, CstTime, DeviceSerial, InvoiceNumber, RequestKey, SeriesNo},
+    model::{ClaimId, CstTime, DeviceSerial, InvoiceNumber, Position, RequestKey, SeriesNo},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
     registry::Device,
-    signer::{DeviceAnswer, Signed},
+    signer::Signed,
     store::{
         Assignment, Binding, Claim, ClaimHead, ClosedSerial, Durable, EventKind, Fate, Found,
-        Incident, Issued, Released, SignedTail, UsageKey, Voided,
+        Incident, Issued, SignedTail, UsageKey, Voided,
     },
 };
 use std::sync::Arc;
 
 /// Version of the signed record's layout.
-const RECORD_VERSION: u32 = 1;
+pub(super) const RECORD_VERSION: u32 = 1;
 /// Length of the serial that a device sees.
 const DEVICE_SERIAL_LEN: usize = 20;
 
@@ -67,12 +68,13 @@ impl Round<'_> {
         if let Some(known) = self.known(&key, &checked.draft)? {
             return Ok(known);
         }
-        self.claiming.clone()?;
+        self.gate.all.clone()?;
         let device = self.may_issue(&checked)?;
+        (self.gate.device)(device.no)?;
         let series = self.series_of(device.no, checked.kind).ok_or_else(|| no_numbers(&device))?;
         let stamp = self.stamp(series, &checked)?;
         let (open, oldest) = self.backlog(series);
-        self.check_backlog(open, oldest)?;
+        self.check_backlog(self.slots_taken(&device), oldest)?;
         self.not_frozen(series)?;
         if device.backend.draws_numbers() {
             if open > 0 {
@@ -146,7 +148,7 @@ impl Round<'_> {
     fn check_backlog(&self, open: usize, oldest: Option<CstTime>) -> Result<(), Refusal> {
         let limits = &self.book.limits;
         if open >= limits.open_claims_max {
-            let hint = format!("{open} invoices of this series wait for their signature");
+            let hint = format!("{open} invoices of this device wait for their signature");
             return Err(Refusal::new(Reason::SeriesBacklog, hint));
         }
         let age = oldest.map_or(0, |oldest| self.now.unix().saturating_sub(oldest.unix()));
@@ -221,10 +223,9 @@ impl Round<'_> {
         checked: Checked,
         (no, stamp): (SeriesNo, CstTime),
     ) -> Result<Decision, Refusal> {
-        let next =
-            self.series(no).and_then(|series| series.device_next.clone()).ok_or_else(|| {
-                Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number")
-            })?;
+        let next = self.series(no).and_then(|series| series.state.device_next.clone()).ok_or_else(
+            || Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number"),
+        )?;
         let id = self.next_claim();
         let device_serial = DeviceSerial(clock::random_text(DEVICE_SERIAL_LEN));
         let head = ClaimHead::encode(&pb::Invoice {
@@ -253,7 +254,7 @@ impl Round<'_> {
         ClaimId(self.last.claim)
     }
 
-    fn put_segment(&mut self, segment: crate::store::SegmentState) {
+    pub(super) fn put_segment(&mut self, segment: crate::store::SegmentState) {
         match self.batch.segments.iter_mut().find(|known| known.no == segment.no) {
             Some(known) => *known = segment,
             None => self.batch.segments.push(segment),
@@ -283,6 +284,8 @@ impl Round<'_> {
                 Ok(outcome_of(&found).map_or(Resolved::Open(id), Resolved::Done))
             }
             Some(Binding::Closed(at)) => Ok(Resolved::Done(Outcome::Closed { at })),
+            // One of the numbers that these books lost may be this request's.
+            None if self.has_lost(key.taxpayer) => Ok(Resolved::Done(Outcome::in_doubt())),
             None => {
                 let at = self.now;
                 self.bound.insert(key.clone(), Bound::Closed(at));
@@ -302,11 +305,11 @@ impl Round<'_> {
         self.put_issued(claim, tail, None);
     }
 
-    fn put_issued(
+    pub(super) fn put_issued(
         &mut self,
         claim: &Durable<Claim>,
         tail: SignedTail,
-        drawn: Option<(InvoiceNumber, crate::model::Position, CstTime)>,
+        drawn: Option<(InvoiceNumber, Position, CstTime)>,
     ) {
         let Ok(series) = self.series_mut(claim.series) else {
             return self.incident(claim, "a signature came for an unknown series");
@@ -326,171 +329,57 @@ impl Round<'_> {
         self.batch.issued.push(Issued { claim, series, tail, drawn, event });
     }
 
-    /// Adopts what a device answers. What does not match the claim freezes the series, with
-    /// evidence, and nothing of it is released. Says whether the answer was taken.
-    pub fn adopt(&mut self, claim: &Durable<Claim>, answer: &DeviceAnswer) -> bool {
-        if self.open(claim.id).is_none() {
-            self.incident(claim, "a device answered for a claim that is not open");
-            return false;
-        }
-        let expected = match &claim.assignment {
-            Assignment::ByDevice { next, .. } => next.clone(),
-            Assignment::Numbered { number, .. } => number.clone(),
-        };
-        if let Err(evidence) = self.matches(claim, answer) {
-            self.freeze(claim, &format!("the device's answer does not match: {evidence}"));
-            return false;
-        }
-        let Ok(series) = self.series_mut(claim.series) else { return false };
-        series.device_next.clone_from(&answer.next);
-        let position = series.state.next_position;
-        series.state.next_position.0 = position.0.saturating_add(1);
-        series.state.last_issue = series.state.last_issue.max(Some(answer.issue_time));
-        let mut tail = tail_of(&answer.signed);
-        tail.code.clone_from(&answer.number.code);
-        tail.number = answer.number.number_text();
-        tail.issue_time = answer.issue_time.rfc3339();
-        tail.record_version = RECORD_VERSION;
-        if let Some(device) = self.registry().devices.get(&claim.device) {
-            tail.device_id.clone_from(&device.id);
-            tail.machine_number.clone_from(&device.machine_number);
-        }
-        let drawn = Some((answer.number.clone(), position, answer.issue_time));
-        self.put_issued(claim, SignedTail::encode(&tail), drawn);
-        if answer.number != expected {
-            let text = format!(
-                "the device drew {} where {expected} was next: it issued past us",
-                answer.number
-            );
-            self.freeze(claim, &text);
-        }
-        true
-    }
-
-    fn matches(&self, claim: &Claim, answer: &DeviceAnswer) -> Result<(), String> {
-        let Assignment::ByDevice { device_serial, .. } = &claim.assignment else {
-            return Err("the claim is not the device's to number".into());
-        };
-        let draft = claim.head.draft().map_err(|error| error.to_string())?;
-        let buyer = draft.buyer.unwrap_or_default();
-        let differs = [
-            ("serial", answer.device_serial != *device_serial),
-            ("kind", answer.kind != claim.kind),
-            ("buyer's taxpayer id", answer.buyer_taxpayer_id != buyer.taxpayer_id),
-            ("buyer's name", answer.buyer_name != buyer.name),
-            ("totals", answer.totals != claim.totals),
-        ];
-        if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
-            return Err(format!("{what} differs"));
-        }
-        let number = &answer.number;
-        let drawn_now = self.batch.issued.iter().filter_map(|issued| issued.drawn.as_ref());
-        let held = drawn_now.map(|(drawn, ..)| drawn).any(|drawn| drawn == number)
-            || self.batch.claims.iter().any(|claim| {
-                open_of(claim).number == *number
-                    && matches!(claim.assignment, Assignment::Numbered { .. })
-            });
-        let stored = self.store.any_number(number, number.number);
-        match stored {
-            Ok(stored) if stored || held => {
-                Err(format!("number {number} belongs to another claim"))
-            }
-            Ok(_) if self.known_range(number, number.number).is_some() => {
-                Err(format!("number {number} lies in a segment that we draw from"))
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(crate::refusal::chain(&error)),
-        }
-    }
-
     /// Voids the number of an open claim (空白作废): a compare-and-set from "open, no live attempt".
-    /// The caller holds the claim, so there is no live attempt.
+    /// The caller holds the claim, so there is no live attempt. Where the device draws the number,
+    /// `evidence` is what it said of the claim.
     ///
     /// # Errors
-    /// `VoidNotAllowed` when it is not open, or when only the device knows whether a number was
-    /// drawn.
+    /// `VoidNotAllowed` when it is not open, when only the device knows whether a number was drawn,
+    /// or when the device's word ended the claim otherwise.
     pub fn void(
         &mut self,
         claim: &Durable<Claim>,
-        reason: &str,
-        actor: &str,
+        evidence: Option<&Evidence>,
+        (reason, actor): (&str, &str),
     ) -> Result<Voided, Refusal> {
         let refuse = |hint| Err(Refusal::new(Reason::VoidNotAllowed, hint));
         if self.open(claim.id).is_none() {
             return refuse("the claim is not open");
         }
-        let Assignment::Numbered { number, .. } = &claim.assignment else {
-            return refuse("the device draws this number; it is adopted or released by asking it");
-        };
-        let number = number.clone();
-        let event =
-            self.series_mut(claim.series)?.event(EventKind::Voided, claim.id, reason.as_bytes());
-        let voided = Voided {
-            claim: claim.id,
-            series: claim.series,
-            number: Some(number),
-            reason: reason.to_owned(),
-            at: self.now,
-            event,
-        };
+        match (&claim.assignment, evidence) {
+            (Assignment::Numbered { number, .. }, _) => {
+                self.audit(actor, format!("blank-void claim {}: {reason}", claim.id));
+                self.put_voided(claim, (Some(number.clone()), None), reason)
+            }
+            (Assignment::ByDevice { .. }, Some(evidence)) => {
+                self.void_drawn(claim, evidence, (reason, actor))
+            }
+            (Assignment::ByDevice { .. }, None) => {
+                refuse("the device draws this number; it must be asked first")
+            }
+        }
+    }
+
+    pub(super) fn put_voided(
+        &mut self,
+        claim: &Durable<Claim>,
+        (number, drawn): (Option<InvoiceNumber>, Option<Position>),
+        reason: &str,
+    ) -> Result<Voided, Refusal> {
+        let series = self.series_mut(claim.series)?;
+        let event = series.event(EventKind::Voided, claim.id, reason.as_bytes());
+        let (series, reason) = (claim.series, reason.to_owned());
+        let voided = Voided { claim: claim.id, series, number, drawn, reason, at: self.now, event };
         self.put_ended(claim.id, claim.series);
         self.batch.voided.push(voided.clone());
-        self.audit(actor, format!("blank-void claim {}: {reason}", claim.id));
         Ok(voided)
     }
 
-    /// Releases a device's claim under which nothing was issued. `next` is the device's next number
-    /// after its quiescence time; unless it is unchanged, something was drawn and the claim stays
-    /// open.
-    pub fn release(&mut self, claim: &Durable<Claim>, next: Option<&InvoiceNumber>) -> bool {
-        let Assignment::ByDevice { next: before, .. } = &claim.assignment else { return false };
-        if self.open(claim.id).is_none() {
-            return false;
-        }
-        if next != Some(before) {
-            let now = next.map_or_else(|| "none".to_owned(), ToString::to_string);
-            let moved = format!("its next number went from {before} to {now}");
-            self.freeze(claim, &format!("the device knows no such serial, but {moved}"));
-            return false;
-        }
-        let evidence = format!("serial unknown to the device, next number still {before}");
-        let Ok(series) = self.series_mut(claim.series) else { return false };
-        let event = series.event(EventKind::Released, claim.id, evidence.as_bytes());
-        series.device_next = next.cloned();
-        self.put_ended(claim.id, claim.series);
-        self.bound.insert(claim.request.clone(), Bound::Free);
-        self.batch.released.push(Released {
-            claim: claim.id,
-            series: claim.series,
-            request: claim.request.clone(),
-            evidence,
-            at: self.now,
-            event,
-        });
-        true
-    }
-
-    /// What a device says of its next number. A change that no claim explains freezes the series:
-    /// the device issued past us. While a claim is open, its end explains the change or freezes
-    /// itself.
-    pub fn device_next(&mut self, no: SeriesNo, next: Option<InvoiceNumber>) {
-        let idle = self.backlog(no).0 == 0;
-        let Ok(series) = self.series_mut(no) else { return };
-        let before = std::mem::replace(&mut series.device_next, next.clone());
-        if let Some(before) = before.filter(|before| idle && Some(before) != next.as_ref()) {
-            let now = next.map_or_else(|| "none".to_owned(), |next| next.to_string());
-            self.freeze_series(
-                (no, None),
-                &format!("the device's next number went from {before} to {now} without a claim"),
-            );
-        }
-    }
-
-    fn freeze(&mut self, claim: &Durable<Claim>, why: &str) {
+    pub(super) fn freeze(&mut self, claim: &Durable<Claim>, why: &str) {
         self.freeze_series((claim.series, Some(claim.id)), why);
     }
 
-    fn freeze_series(&mut self, (no, claim): (SeriesNo, Option<ClaimId>), why: &str) {
+    pub(super) fn freeze_series(&mut self, (no, claim): (SeriesNo, Option<ClaimId>), why: &str) {
         let Ok(series) = self.series_mut(no) else { return };
         if series.state.frozen.is_none() {
             series.state.frozen = Some(why.to_owned());
@@ -498,11 +387,15 @@ impl Round<'_> {
         }
     }
 
-    fn incident(&mut self, claim: &Durable<Claim>, text: &str) {
+    pub(super) fn incident(&mut self, claim: &Durable<Claim>, text: &str) {
         self.put_incident((claim.series, Some(claim.id)), text);
     }
 
-    fn put_incident(&mut self, (series, claim): (SeriesNo, Option<ClaimId>), text: &str) {
+    pub(super) fn put_incident(
+        &mut self,
+        (series, claim): (SeriesNo, Option<ClaimId>),
+        text: &str,
+    ) {
         let claim_no = claim.map(|claim| claim.0);
         tracing::error!(claim = claim_no, series = series.0, "incident: {text}");
         let (series, text) = (Some(series), text.to_owned());
@@ -510,7 +403,7 @@ impl Round<'_> {
     }
 }
 
-fn tail_of(signed: &Signed) -> pb::Invoice {
+pub(super) fn tail_of(signed: &Signed) -> pb::Invoice {
     pb::Invoice {
         check_code: signed.check_code.clone(),
         cipher_text: signed.cipher_text.clone(),

@@ -186,6 +186,14 @@ impl Registry {
             .filter_map(|no| self.devices.get(no))
     }
 
+    /// The province whose route a device's invoices take; `*` for a device that is not known.
+    #[must_use]
+    pub fn province(&self, device: DeviceNo) -> &str {
+        let device = self.devices.get(&device);
+        let taxpayer = device.and_then(|device| self.taxpayers.get(&device.taxpayer));
+        taxpayer.map_or("*", |taxpayer| &taxpayer.province)
+    }
+
     /// The route of a province, or the one for all others.
     #[must_use]
     pub fn route(&self, province: &str) -> Option<&Arc<Route>> {

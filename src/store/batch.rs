@@ -4,8 +4,8 @@
 use super::{Claim, Durable, Event, Issued, Released, Voided};
 use crate::{
     model::{
-        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, Kind, PlatformNo, Position,
-        RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
+        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo,
+        Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
     },
     registry::{Certificate, Device, Platform, Route, Taxpayer},
 };
@@ -29,6 +29,39 @@ pub struct SeriesState {
     pub last_issue: Option<CstTime>,
     /// Why no new claim is taken; none when all is well.
     pub frozen: Option<String>,
+    /// The next number of a device that draws numbers, as it last said; none until it has said it,
+    /// and when its stock is used up. Kept so that what it drew while we were down is noticed.
+    pub device_next: Option<InvoiceNumber>,
+}
+
+/// Numbers that were drawn after the last commit which these books still have: a witness knows
+/// them, the books do not. They stay in doubt and are never drawn again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRange {
+    /// Series.
+    pub series: SeriesNo,
+    /// Code and first number.
+    pub first: InvoiceNumber,
+    /// Last number, inclusive.
+    pub last: u32,
+    /// When they were found missing.
+    pub at: CstTime,
+    /// The chained event.
+    pub event: Event,
+}
+
+impl LostRange {
+    /// How many numbers.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::from(self.last).saturating_sub(u64::from(self.first.number)).saturating_add(1)
+    }
+
+    /// What the event's hash covers.
+    #[must_use]
+    pub fn body(first: &InvoiceNumber, last: u32) -> String {
+        format!("{first} to {last:08}")
+    }
 }
 
 /// State of a segment after a commit.
@@ -196,6 +229,8 @@ pub struct Batch {
     pub series: Vec<SeriesState>,
     /// New state of every segment touched.
     pub segments: Vec<SegmentState>,
+    /// Numbers left out.
+    pub lost: Vec<LostRange>,
     /// Usage added.
     pub usage: BTreeMap<UsageKey, UsageDelta>,
     /// Registry changes.
@@ -208,6 +243,9 @@ pub struct Batch {
     pub incidents: Vec<Incident>,
     /// Audit entries.
     pub audit: Vec<AuditEntry>,
+    /// The chained event of every serial closed, incident and audit entry, in this order; `chain`
+    /// fills it when nothing more is added.
+    pub journal: Vec<Event>,
 }
 
 impl Batch {
@@ -221,6 +259,7 @@ impl Batch {
             && self.closed.is_empty()
             && self.series.is_empty()
             && self.segments.is_empty()
+            && self.lost.is_empty()
             && self.usage.is_empty()
             && self.registry.is_empty()
             && self.deliveries.is_empty()

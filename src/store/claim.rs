@@ -102,7 +102,7 @@ impl SignedTail {
     }
 }
 
-/// SHA-256 over an event and the one before it in its series, 32 bytes.
+/// SHA-256 over an event and the one before it in its chain, 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct EventHash(pub [u8; 32]);
 
@@ -117,6 +117,14 @@ pub enum EventKind {
     Voided,
     /// A device proved that it issued nothing under the claim.
     Released,
+    /// Numbers were left out that witnesses know and these books do not.
+    Skipped,
+    /// A serial was closed unused; in the journal.
+    Closed,
+    /// Something happened that a person must look into; in the journal.
+    Incident,
+    /// An operator did something; in the journal.
+    Audited,
 }
 
 impl EventKind {
@@ -128,14 +136,24 @@ impl EventKind {
             Self::Issued => 2,
             Self::Voided => 3,
             Self::Released => 4,
+            Self::Skipped => 8,
+            Self::Closed => 5,
+            Self::Incident => 6,
+            Self::Audited => 7,
         }
+    }
+
+    /// The kind that a byte of the journal means; none for what a series' chain holds.
+    #[must_use]
+    pub fn of_journal(code: u8) -> Option<Self> {
+        [Self::Closed, Self::Incident, Self::Audited].into_iter().find(|kind| kind.code() == code)
     }
 }
 
-/// An event's place in its series' chain.
+/// An event's place in its chain: a series', or the journal's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// Counts events of the series, from 1, no gaps.
+    /// Counts events of the chain, from 1, no gaps.
     pub sequence: u64,
     /// Hash over this event and the one before.
     pub hash: EventHash,
@@ -169,6 +187,26 @@ impl Event {
             body,
         ]))
     }
+
+    /// The journal's event that follows `previous` (`None`: the first) and says `kind` of a body
+    /// with this SHA-256.
+    #[must_use]
+    pub fn after_in_journal(previous: Option<Self>, kind: EventKind, body: &[u8; 32]) -> Self {
+        let before = previous.map_or(EventHash::default(), |event| event.hash);
+        let sequence = previous.map_or(0, |event| event.sequence).saturating_add(1);
+        Self { sequence, hash: Self::chain_journal(before, sequence, kind, body) }
+    }
+
+    /// As `chain`, for the journal, whose bodies say themselves what they are about.
+    #[must_use]
+    pub fn chain_journal(
+        before: EventHash,
+        sequence: u64,
+        kind: EventKind,
+        body: &[u8; 32],
+    ) -> EventHash {
+        EventHash(sha256_parts(&[&before.0, &sequence.to_be_bytes(), &[kind.code()], body]))
+    }
 }
 
 /// A signature to be saved, or saved: makes the claim ISSUED.
@@ -195,6 +233,8 @@ pub struct Voided {
     pub series: SeriesNo,
     /// Its number; none when the device drew none.
     pub number: Option<InvoiceNumber>,
+    /// The position of a number that a device drew; none when it stands in the claim.
+    pub drawn: Option<Position>,
     /// The operator's reason.
     pub reason: String,
     /// When.

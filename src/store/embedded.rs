@@ -2,7 +2,9 @@
 //! beside it, and an exclusive lock on the data directory.
 
 use super::{
-    Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, load,
+    Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError,
+    backup::Copier,
+    load,
     reader::{self, Progress},
     rows::{
         self,
@@ -16,6 +18,7 @@ use crate::{
     convert::{sha256_parts, to_i64, to_u64},
     model::{ClaimId, CommitCounter, InvoiceNumber, RequestKey},
 };
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
     fs::{self, File},
@@ -85,7 +88,8 @@ struct Head {
 /// The writer.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    connection: Connection,
+    /// A running backup has it locked, on the thread that commits.
+    connection: Arc<ReentrantMutex<Connection>>,
     watermark: Option<Watermark>,
     head: Head,
     progress: Arc<Progress>,
@@ -124,11 +128,13 @@ pub fn open(options: &Options) -> Result<Opened, StoreError> {
     }
     progress.reached(head.mark.counter);
     let loaded = load::load(&connection)?;
+    report.read_only = report.read_only.or_else(|| loaded.behind.clone());
     let readers = (0..READERS)
         .map(|_| schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
         .collect::<Result<Vec<_>, _>>()?;
     let books = Arc::new(Books::new(readers, Arc::clone(&progress)));
     let options = options.clone();
+    let connection = Arc::new(ReentrantMutex::new(connection));
     let store = EmbeddedStore { connection, watermark, head, progress, options, _lock: lock };
     Ok(Opened { store, books, loaded, report })
 }
@@ -161,8 +167,7 @@ fn make_or_open(
         schema::prepare_writer(&connection)?;
         match schema::version(&connection)? {
             0 => make(&connection, known.as_ref().map(|(_, mark)| mark))?,
-            schema::VERSION => {}
-            found => return Err(StoreError::Newer { found, known: schema::VERSION }),
+            found => schema::check(found)?,
         }
         return Ok((connection, known));
     }
@@ -198,6 +203,7 @@ fn make(connection: &Connection, mark: Option<&Mark>) -> Result<(), StoreError> 
     connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite("begin to make the books"))?;
     schema::create(connection)?;
     put_head(connection, &Head { mark: *mark, previous: [0; 32] })
+        .and_then(|()| Writer::new(connection).journal_head(None))
         .map_err(sqlite("write the first head"))?;
     connection.execute_batch("COMMIT").map_err(sqlite("finish making the books"))
 }
@@ -261,9 +267,14 @@ fn judge(head: &Head, mark: Option<&Mark>) -> Result<(), String> {
     })
 }
 
-/// What `skproxy verify` says about books and watermark.
-pub(super) fn judge_offline(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    judge(&head(connection)?, watermark::read(path)?.as_ref()).map_err(StoreError::damaged)
+/// What `skproxy verify` says about the books' head, and about their watermark when they have one.
+pub(super) fn judge_offline(
+    connection: &Connection,
+    watermark: Option<&Path>,
+) -> Result<(), StoreError> {
+    let head = head(connection)?;
+    let Some(path) = watermark else { return Ok(()) };
+    judge(&head, watermark::read(path)?.as_ref()).map_err(StoreError::damaged)
 }
 
 fn checkpoint(connection: &Connection, mode: &'static str) -> Result<(), StoreError> {
@@ -302,6 +313,10 @@ fn wal_path(books: &Path) -> PathBuf {
 }
 
 impl EmbeddedStore {
+    fn connection(&self) -> ReentrantMutexGuard<'_, Connection> {
+        self.connection.lock()
+    }
+
     /// A connection that checkpoints passively, for a helper thread.
     ///
     /// # Errors
@@ -312,15 +327,41 @@ impl EmbeddedStore {
             .map(|connection| Checkpointer(Arc::new(Mutex::new(connection))))
     }
 
+    /// Takes the books for what they are, although no watermark proves that they are complete: an
+    /// operator has compared them with every witness. A watermark that says otherwise is kept
+    /// beside the new one, as evidence. Does nothing to books whose watermark proves them.
+    ///
+    /// # Errors
+    /// When a file cannot be renamed, made or synced, or the log not be moved into the books.
+    pub fn take_as_is(&mut self) -> Result<(), StoreError> {
+        if self.watermark.is_some() {
+            return Ok(());
+        }
+        let path = &self.options.watermark;
+        if path.exists() {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".before-{}", self.head.mark.counter.0));
+            fs::rename(path, &name).map_err(|source| StoreError::Io {
+                doing: format!("keep the old watermark as {}", Path::new(&name).display()),
+                source,
+            })?;
+        }
+        let watermark = Watermark::create(path, &self.head.mark)?;
+        checkpoint(&self.connection(), "TRUNCATE")?;
+        self.watermark = Some(watermark);
+        Ok(())
+    }
+
     /// The commit's rows and its new head, all but COMMIT itself.
     fn write(&self, batch: &Batch) -> rusqlite::Result<Head> {
-        let mut writer = Writer::new(&self.connection);
+        let connection = self.connection();
+        let mut writer = Writer::new(&connection);
         writer.batch(batch)?;
         let counter = CommitCounter(self.head.mark.counter.0.saturating_add(1));
         let previous = self.head.mark.hash;
         let hash = sha256_parts(&[&previous, &counter.0.to_be_bytes(), &writer.crcs]);
         let head = Head { mark: Mark { counter, hash, ..self.head.mark }, previous };
-        put_head(&self.connection, &head)?;
+        put_head(&connection, &head)?;
         Ok(head)
     }
 
@@ -328,7 +369,7 @@ impl EmbeddedStore {
     /// process that ended here would only find the lock again.
     fn begin(&self) -> rusqlite::Result<()> {
         loop {
-            match self.connection.execute_batch("BEGIN IMMEDIATE") {
+            match self.connection().execute_batch("BEGIN IMMEDIATE") {
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                     tracing::error!(%error, "another process writes to the books; end it");
                 }
@@ -340,7 +381,7 @@ impl EmbeddedStore {
     fn transaction(&self, batch: &Batch) -> rusqlite::Result<Head> {
         self.begin()?;
         let head = self.write(batch)?;
-        self.connection.execute_batch("COMMIT")?;
+        self.connection().execute_batch("COMMIT")?;
         Ok(head)
     }
 
@@ -348,21 +389,21 @@ impl EmbeddedStore {
     fn rolled_back(&self, error: &rusqlite::Error) -> bool {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         // SQLite may have rolled back by itself; then there is no transaction to end.
-        full && (self.connection.is_autocommit()
-            || self.connection.execute_batch("ROLLBACK").is_ok())
+        let connection = self.connection();
+        full && (connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok())
     }
 
     /// Lets the books grow to so many pages, for tests of a full disk.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, count_max: u32) {
-        let set = self.connection.pragma_update(None, "max_page_count", count_max);
+        let set = self.connection().pragma_update(None, "max_page_count", count_max);
         set.expect("the pragma takes any count");
     }
 
     /// Waits for another's lock as briefly as can be, for tests of the waiting.
     #[cfg(test)]
     pub(super) fn be_impatient(&self) {
-        let set = self.connection.busy_timeout(std::time::Duration::from_millis(1));
+        let set = self.connection().busy_timeout(std::time::Duration::from_millis(1));
         set.expect("any time-out will do");
     }
 
@@ -377,7 +418,7 @@ impl EmbeddedStore {
         let len =
             fs::metadata(wal_path(&self.options.dir.join(BOOKS))).map_or(0, |meta| meta.len());
         if len > WAL_MAX
-            && let Err(error) = checkpoint(&self.connection, "TRUNCATE")
+            && let Err(error) = checkpoint(&self.connection(), "TRUNCATE")
         {
             tracing::warn!(%error, len, "the log could not be truncated yet");
         }
@@ -405,15 +446,15 @@ impl Store for EmbeddedStore {
     }
 
     fn binding(&self, key: &RequestKey) -> Result<Option<Binding>, StoreError> {
-        reader::binding(&self.connection, key)
+        reader::binding(&self.connection(), key)
     }
 
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError> {
-        reader::found(&self.connection, claim)
+        reader::found(&self.connection(), claim)
     }
 
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {
-        reader::any_number(&self.connection, number, last)
+        reader::any_number(&self.connection(), number, last)
     }
 
     fn has_reserve(&self) -> bool {
@@ -423,6 +464,10 @@ impl Store for EmbeddedStore {
 
     fn counter(&self) -> CommitCounter {
         self.head.mark.counter
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        Some(Copier::new(&self.connection))
     }
 }
 

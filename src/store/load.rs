@@ -2,8 +2,8 @@
 //! not add up refuses the start.
 
 use super::{
-    Durable, Event, EventHash, LastIds, Loaded, OutboxItem, SegmentState, SeriesState, StoreError,
-    reader,
+    Durable, Event, EventHash, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
+    StoreError, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
     write,
@@ -11,8 +11,8 @@ use super::{
 use crate::{
     convert::to_u64,
     model::{
-        BatchNo, ClaimId, CstTime, DeviceNo, Kind, PlatformNo, Position, SegmentNo, SeriesNo,
-        TaxpayerNo,
+        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
+        SeriesNo, TaxpayerNo,
     },
     registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Route, Taxpayer},
 };
@@ -33,9 +33,12 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         registry: registry(connection)?,
         series: series(connection)?,
         segments: segments(connection)?,
+        lost: lost(connection)?,
+        behind: behind(connection)?,
         open,
         outbox: outbox(connection)?,
         open_batches: open_batches.into_iter().map(BatchNo).collect(),
+        journal: journal::head(connection)?,
         last: LastIds {
             claim: last(connection, "SELECT max(id) FROM claim")?,
             series: last(connection, "SELECT max(no) FROM series")?,
@@ -58,13 +61,23 @@ pub(super) fn all<T>(
     sql: &str,
     mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Result<T>>,
 ) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    each(connection, sql, |row| Ok(read(row)?.map(|value| out.push(value))))?;
+    Ok(out)
+}
+
+/// Hands every row of a query to `read`, one by one, and keeps none.
+pub(super) fn each(
+    connection: &Connection,
+    sql: &str,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Result<()>>,
+) -> Result<()> {
     let mut statement = connection.prepare(sql).map_err(sqlite("prepare to read"))?;
     let mut rows = statement.query([]).map_err(sqlite("begin to read"))?;
-    let mut out = Vec::new();
     while let Some(row) = rows.next().map_err(sqlite("read a row"))? {
-        out.push(read(row).map_err(sqlite("read a column"))??);
+        read(row).map_err(sqlite("read a column"))??;
     }
-    Ok(out)
+    Ok(())
 }
 
 pub(super) fn ids(connection: &Connection, sql: &str) -> Result<Vec<i64>> {
@@ -195,9 +208,13 @@ pub(super) fn series(connection: &Connection) -> Result<Vec<SeriesState>> {
             event,
             last_issue: row.get::<_, Option<i64>>(6)?.and_then(CstTime::from_unix),
             frozen: row.get(7)?,
+            device_next: match (row.get(8)?, row.get(9)?) {
+                (Some(code), Some(number)) => Some(InvoiceNumber { code, number }),
+                (_, _) => None,
+            },
         };
         let columns = write::series_columns(&series, &hash);
-        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(8)?);
+        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(10)?);
         Ok(checked.map(|()| series))
     })
 }
@@ -216,6 +233,30 @@ pub(super) fn segments(connection: &Connection) -> Result<Vec<SegmentState>> {
         let checked = rows::check_crc("segment", &segment.no.to_string(), &columns, row.get(6)?);
         Ok(checked.map(|()| segment))
     })
+}
+
+/// Numbers left out, in the order in which they were found missing.
+pub(super) fn lost(connection: &Connection) -> Result<Vec<LostRange>> {
+    let sql = "SELECT series, code, first, last, at, event_sequence, event_hash, crc FROM lost
+               ORDER BY no";
+    all(connection, sql, |row| {
+        let Some(at) = CstTime::from_unix(row.get(4)?) else {
+            return Ok(Err(out_of_range("lost")));
+        };
+        let event =
+            Event { sequence: to_u64(row.get(5)?), hash: EventHash(row.get::<_, [u8; 32]>(6)?) };
+        let first = InvoiceNumber { code: row.get(1)?, number: row.get(2)? };
+        let lost = LostRange { series: SeriesNo(row.get(0)?), first, last: row.get(3)?, at, event };
+        let columns = write::lost_columns(&lost);
+        let checked = rows::check_crc("lost", &lost.first.to_string(), &columns, row.get(7)?);
+        Ok(checked.map(|()| lost))
+    })
+}
+
+/// What a witness said of the books, until an operator has resumed.
+fn behind(connection: &Connection) -> Result<Option<String>> {
+    let text = reader::setting(connection, super::BEHIND)?;
+    Ok(text.filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
 pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {

@@ -2,9 +2,9 @@
 //! of space, and it survives the "death" of whoever used it.
 
 use super::{
-    Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Fate, Found, Issued,
-    LastIds, Loaded, OutboxItem, RegistryChange, SegmentState, SeriesState, Store, StoreError,
-    UsageDelta, UsageKey, Voided, rows,
+    Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate, Found, Issued,
+    LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState, Store,
+    StoreError, UsageDelta, UsageKey, Voided, backup::Copier, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -33,8 +33,11 @@ pub struct Disk {
     registry: Registry,
     open: BTreeSet<ClaimId>,
     outbox: BTreeSet<ClaimId>,
+    lost: Vec<LostRange>,
+    behind: Option<String>,
     batches: BTreeMap<BatchNo, Vec<ClaimId>>,
     open_batches: BTreeSet<BatchNo>,
+    journal: Option<Event>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
     /// The next commits that fail for space.
@@ -64,6 +67,8 @@ impl MemoryStore {
             registry: disk.registry.clone(),
             series: disk.series.values().cloned().collect(),
             segments: disk.segments.values().cloned().collect(),
+            lost: disk.lost.clone(),
+            behind: disk.behind.clone(),
             open: disk
                 .open
                 .iter()
@@ -77,6 +82,7 @@ impl MemoryStore {
                 })
                 .collect(),
             open_batches: disk.open_batches.iter().copied().collect(),
+            journal: disk.journal,
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
                 series: last(disk.series.keys().next_back().map(|no| no.0)),
@@ -180,6 +186,10 @@ impl Disk {
             RegistryChange::Route(route) => {
                 self.registry.routes.insert(route.province.clone(), Arc::new(route.clone()));
             }
+            RegistryChange::Setting(key, value) if *key == super::BEHIND => {
+                let text = String::from_utf8_lossy(value).into_owned();
+                self.behind = Some(text).filter(|text| !text.is_empty());
+            }
             RegistryChange::Setting(..) => {}
         }
     }
@@ -192,6 +202,7 @@ impl Disk {
         for segment in &batch.segments {
             self.segments.insert(segment.no, segment.clone());
         }
+        self.lost.extend(batch.lost.iter().cloned());
         // Before the claims: a serial that is freed may be bound again in the same commit.
         for released in &batch.released {
             assert!(self.open.remove(&released.claim), "a claim that is not open was released");
@@ -203,6 +214,10 @@ impl Disk {
         for voided in &batch.voided {
             assert!(self.open.remove(&voided.claim), "a claim that is not open was voided");
             self.voids.insert(voided.claim, voided.clone());
+            let Some(number) = &voided.number else { continue };
+            if voided.drawn.is_some() {
+                self.put_number(number, voided.claim);
+            }
             self.outbox.insert(voided.claim);
         }
         for closed in &batch.closed {
@@ -226,6 +241,9 @@ impl Disk {
         for receipt in &batch.receipts {
             assert!(self.open_batches.remove(&receipt.batch), "a batch was answered twice");
         }
+        let expected = journal::chained(batch, self.journal);
+        assert_eq!(batch.journal, expected, "the journal's chain is broken");
+        self.journal = expected.last().copied().or(self.journal);
         self.incidents.extend(batch.incidents.iter().map(|incident| incident.text.clone()));
     }
 }
@@ -261,5 +279,9 @@ impl Store for MemoryStore {
 
     fn counter(&self) -> CommitCounter {
         self.disk().counter
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        None
     }
 }

@@ -4,9 +4,11 @@
 //! Invariants: only a commit here makes a `Durable`; one `Batch` is one commit is one synced
 //! transaction and one synced watermark; nothing but this folder writes the data directory's books.
 
+pub mod backup;
 mod batch;
 mod claim;
 pub mod embedded;
+mod journal;
 mod load;
 pub mod memory;
 mod reader;
@@ -15,12 +17,13 @@ mod schema;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+mod verify_journal;
 mod verify_rows;
 pub mod watermark;
 mod write;
 
 pub use batch::{
-    AuditEntry, Batch, ClosedSerial, Committed, DeliveryBatch, Incident, ReceiptRecord,
+    AuditEntry, Batch, ClosedSerial, Committed, DeliveryBatch, Incident, LostRange, ReceiptRecord,
     RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
 };
 pub use claim::{
@@ -106,6 +109,18 @@ pub enum StoreError {
         /// Schema known.
         known: u32,
     },
+    /// The books are older than this binary.
+    #[error(
+        "the books have schema {found}, this binary knows {known}: a pre-release made them, and \
+         nothing converts them; keep them for that pre-release, and give this one a data \
+         directory and a watermark file that do not exist yet"
+    )]
+    Older {
+        /// Schema found.
+        found: u32,
+        /// Schema known.
+        known: u32,
+    },
     /// The writer has not made a commit durable in time.
     #[error("the store did not answer in time")]
     Slow,
@@ -139,6 +154,9 @@ pub enum CommitError {
     },
 }
 
+/// Key of the setting that says why a witness holds the books to be behind; empty when none does.
+pub const BEHIND: &str = "behind";
+
 /// What a request key is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
@@ -157,12 +175,18 @@ pub struct Loaded {
     pub series: Vec<SeriesState>,
     /// Every segment, in the order in which they are used.
     pub segments: Vec<SegmentState>,
+    /// Numbers left out.
+    pub lost: Vec<LostRange>,
+    /// Why a witness says that the books are behind; none when none does.
+    pub behind: Option<String>,
     /// Claims without a signature, ascending.
     pub open: Vec<Durable<Claim>>,
     /// Issued or voided claims that are in no batch yet, ascending.
     pub outbox: Vec<OutboxItem>,
     /// Batches without a receipt, ascending.
     pub open_batches: Vec<BatchNo>,
+    /// Last event of the journal; none before the first.
+    pub journal: Option<Event>,
     /// Last ids given out.
     pub last: LastIds,
 }
@@ -211,6 +235,9 @@ pub trait Store: Send {
 
     /// Commits so far.
     fn counter(&self) -> CommitCounter;
+
+    /// What copies the books; none when they are in no file.
+    fn copier(&self) -> Option<backup::Copier>;
 }
 
 impl<T> Durable<Vec<T>> {

@@ -277,7 +277,7 @@ fn begin(connection: &Connection) -> Result<rusqlite::Transaction<'_>, StoreErro
     connection.unchecked_transaction().map_err(sqlite("begin to read"))
 }
 
-fn counter(connection: &Connection) -> Result<CommitCounter, StoreError> {
+pub(super) fn counter(connection: &Connection) -> Result<CommitCounter, StoreError> {
     connection
         .prepare_cached("SELECT counter FROM head")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))

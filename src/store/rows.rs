@@ -12,6 +12,10 @@ use crate::{
     },
 };
 use prost::Message;
+use rusqlite::{
+    ToSql,
+    types::{ToSqlOutput, ValueRef},
+};
 
 /// Version byte of every blob.
 const VERSION: u8 = 1;
@@ -25,26 +29,47 @@ pub(super) enum Column<'a> {
     Bytes(&'a [u8]),
 }
 
+impl ToSql for Column<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Int(Some(value)) => ValueRef::Integer(*value),
+            Self::Int(None) => ValueRef::Null,
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
 /// CRC-32 over the table's name and every column, so that a row moved to another key is noticed
 /// too.
 pub(super) fn crc(table: &str, columns: &[Column<'_>]) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(table.as_bytes());
+    feed(columns, |bytes| hasher.update(bytes));
+    i64::from(hasher.finalize())
+}
+
+/// Columns as bytes that no other columns have.
+pub(super) fn canonical(columns: &[Column<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    feed(columns, |bytes| out.extend_from_slice(bytes));
+    out
+}
+
+fn feed(columns: &[Column<'_>], mut into: impl FnMut(&[u8])) {
     for column in columns {
         match column {
             Column::Int(Some(value)) => {
-                hasher.update(&[1]);
-                hasher.update(&value.to_be_bytes());
+                into(&[1]);
+                into(&value.to_be_bytes());
             }
-            Column::Int(None) => hasher.update(&[0]),
+            Column::Int(None) => into(&[0]),
             Column::Bytes(bytes) => {
-                hasher.update(&[2]);
-                hasher.update(&crate::convert::len_u64(bytes.len()).to_be_bytes());
-                hasher.update(bytes);
+                into(&[2]);
+                into(&crate::convert::len_u64(bytes.len()).to_be_bytes());
+                into(bytes);
             }
         }
     }
-    i64::from(hasher.finalize())
 }
 
 /// Refuses a row whose CRC does not match.
@@ -279,6 +304,9 @@ pub(super) struct EndBody {
     at: i64,
     #[prost(message, optional, tag = "5")]
     pub(super) event: Option<EventBody>,
+    /// Present on a void whose number a device drew.
+    #[prost(uint64, optional, tag = "6")]
+    position: Option<u64>,
 }
 
 impl EndBody {
@@ -289,6 +317,7 @@ impl EndBody {
             reason: voided.reason.clone(),
             at: voided.at.unix(),
             event: Some(EventBody::of(voided.event)),
+            position: voided.drawn.map(|position| position.0),
         }
     }
 
@@ -299,6 +328,7 @@ impl EndBody {
             reason: released.evidence.clone(),
             at: released.at.unix(),
             event: Some(EventBody::of(released.event)),
+            position: None,
         }
     }
 
@@ -308,6 +338,7 @@ impl EndBody {
             claim,
             series,
             number: self.code.map(|code| InvoiceNumber { code, number }),
+            drawn: self.position.map(Position),
             reason: self.reason,
             at: time(self.at)?,
             event: self.event.ok_or_else(|| range("event"))?.event()?,

@@ -6,10 +6,10 @@
 
 use super::StoreError;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
-use std::{path::Path, time::Duration};
+use std::{cmp::Ordering, path::Path, time::Duration};
 
-/// Version of the tables. A newer one refuses an older binary.
-pub(super) const VERSION: u32 = 1;
+/// Version of the tables. A newer one refuses an older binary; older ones were never released.
+pub(super) const VERSION: u32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL,
@@ -32,11 +32,14 @@ CREATE TABLE route(province TEXT PRIMARY KEY, address TEXT NOT NULL, server_name
     receipt_key BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE series(no INTEGER PRIMARY KEY, device INTEGER NOT NULL REFERENCES device,
     kind INTEGER NOT NULL, next_position INTEGER NOT NULL, event_sequence INTEGER NOT NULL,
-    event_hash BLOB NOT NULL, last_issue INTEGER, frozen TEXT, crc INTEGER NOT NULL,
-    UNIQUE (device, kind));
+    event_hash BLOB NOT NULL, last_issue INTEGER, frozen TEXT, device_code TEXT,
+    device_number INTEGER, crc INTEGER NOT NULL, UNIQUE (device, kind));
 CREATE TABLE segment(no INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series,
     code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, next INTEGER NOT NULL,
     crc INTEGER NOT NULL);
+CREATE TABLE lost(no INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series,
+    code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, at INTEGER NOT NULL,
+    event_sequence INTEGER NOT NULL, event_hash BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE claim(id INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
     crc INTEGER NOT NULL);
 CREATE TABLE request(platform INTEGER NOT NULL, taxpayer INTEGER NOT NULL, serial TEXT NOT NULL,
@@ -65,10 +68,13 @@ CREATE TABLE usage(day INTEGER NOT NULL, platform INTEGER NOT NULL, taxpayer INT
     kind INTEGER NOT NULL, color INTEGER NOT NULL, count INTEGER NOT NULL, amount INTEGER NOT NULL,
     tax INTEGER NOT NULL, total INTEGER NOT NULL, crc INTEGER NOT NULL,
     PRIMARY KEY (day, platform, taxpayer, kind, color)) WITHOUT ROWID;
-CREATE TABLE incident(no INTEGER PRIMARY KEY, at INTEGER NOT NULL, series INTEGER, claim INTEGER,
-    text TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE audit(no INTEGER PRIMARY KEY, at INTEGER NOT NULL, actor TEXT NOT NULL,
-    action TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE journal(sequence INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at INTEGER NOT NULL,
+    platform INTEGER, taxpayer INTEGER, serial TEXT, series INTEGER, claim INTEGER, actor TEXT,
+    text TEXT, hash BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE journal_head(id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL,
+    hash BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE VIEW incident AS SELECT sequence, at, series, claim, text FROM journal WHERE kind = 6;
+CREATE VIEW audit AS SELECT sequence, at, actor, text AS action FROM journal WHERE kind = 7;
 ";
 
 /// How long a connection waits for another's lock. Only checkpoints hold one, and briefly.
@@ -118,6 +124,15 @@ pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
     connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(sqlite("read the schema version"))
+}
+
+/// Refuses books of another version.
+pub(super) fn check(found: u32) -> Result<(), StoreError> {
+    match found.cmp(&VERSION) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(StoreError::Older { found, known: VERSION }),
+        Ordering::Greater => Err(StoreError::Newer { found, known: VERSION }),
+    }
 }
 
 /// Makes the tables in an empty file, within the caller's transaction.

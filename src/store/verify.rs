@@ -10,7 +10,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::{self, sqlite},
-    verify_rows, write,
+    verify_journal, verify_rows, write,
 };
 use crate::{
     convert::{sha256, to_u64},
@@ -25,6 +25,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Checks one invoice's signature with its device's public key: (device, signed record, invoice) →
 /// what is wrong.
 pub type SignatureCheck<'a> = dyn Fn(&Device, &[u8], &pb::Invoice) -> Result<(), String> + 'a;
+
+/// What `verify` looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A daemon's data directory, with its watermark.
+    DataDirectory,
+    /// A backup, which has none: nobody can tell from it what was committed later.
+    Backup,
+}
 
 /// What `verify` found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,7 +71,11 @@ impl Findings {
 ///
 /// # Errors
 /// When the store cannot be opened at all, for example because a daemon holds it.
-pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings, StoreError> {
+pub fn verify(
+    options: &Options,
+    subject: Subject,
+    check: &SignatureCheck<'_>,
+) -> Result<Findings, StoreError> {
     let path = options.dir.join(BOOKS);
     if !path.exists() {
         return Err(StoreError::Io {
@@ -73,14 +86,14 @@ pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings,
     let _lock = embedded::lock(&options.dir)?;
     let connection = schema::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.execute_batch("PRAGMA query_only = ON").map_err(sqlite("open for reading"))?;
-    match schema::version(&connection)? {
-        schema::VERSION => {}
-        found => return Err(StoreError::Newer { found, known: schema::VERSION }),
-    }
+    schema::check(schema::version(&connection)?)?;
     let mut findings = Findings::default();
     structure(&connection, &mut findings);
-    let judged = embedded::judge_offline(&connection, &options.watermark);
-    findings.take(judged);
+    let watermark = match subject {
+        Subject::DataDirectory => Some(options.watermark.as_path()),
+        Subject::Backup => None,
+    };
+    findings.take(embedded::judge_offline(&connection, watermark));
     let mut walk = Walk::new(check);
     if let Err(error) = walk.run(&connection, &mut findings) {
         findings.problem(crate::refusal::chain(&error));
@@ -151,6 +164,7 @@ impl<'a> Walk<'a> {
         self.requests(connection, findings)?;
         self.outbox(connection, findings)?;
         self.usage(connection, findings)?;
+        verify_journal::check(connection, findings)?;
         verify_rows::check(connection, findings)
     }
 
@@ -206,7 +220,12 @@ impl<'a> Walk<'a> {
             }
             Fate::Voided(voided) => {
                 findings.voided += 1;
-                self.ended.insert(claim.id);
+                if let (Some(number), Some(position)) = (&voided.number, voided.drawn) {
+                    self.number((claim.series, claim.id), number, position, findings);
+                }
+                if voided.number.is_some() {
+                    self.ended.insert(claim.id);
+                }
                 let (body, hash) = (sha256(voided.reason.as_bytes()), voided.event.hash);
                 let seen = Seen { kind: EventKind::Voided, claim: claim.id, body, hash };
                 self.event(claim.series, voided.event, seen, findings);
@@ -280,6 +299,12 @@ impl<'a> Walk<'a> {
             let seen = Seen { kind: EventKind::Released, claim, body, hash };
             self.event(series, event, seen, findings);
         }
+        for lost in load::lost(connection)? {
+            let body = sha256(super::LostRange::body(&lost.first, lost.last).as_bytes());
+            let (claim, hash) = (ClaimId(0), lost.event.hash);
+            let seen = Seen { kind: EventKind::Skipped, claim, body, hash };
+            self.event(lost.series, lost.event, seen, findings);
+        }
         for state in load::series(connection)? {
             let no = state.no;
             let positions = self.positions.remove(&no).unwrap_or_default();
@@ -305,17 +330,20 @@ impl<'a> Walk<'a> {
     /// Every number below a segment's next is claimed, none at or above it, none outside a segment.
     fn segments(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
         let mut inside = 0_u64;
+        let lost = load::lost(connection)?;
         for segment in load::segments(connection)? {
             let number = |number| InvoiceNumber { code: segment.code.clone(), number };
             let taken = self.numbers.range(number(segment.first)..=number(segment.last));
             let mut expected = segment.first;
             for (taken, (claim, series)) in taken {
                 inside += 1;
+                expected = past_lost(&lost, &segment.code, expected);
                 if taken.number != expected || *series != segment.series {
                     findings.problem(format!("number {taken} of claim {claim} is out of turn"));
                 }
                 expected = taken.number.saturating_add(1);
             }
+            expected = past_lost(&lost, &segment.code, expected);
             if expected != segment.next {
                 findings.problem(format!(
                     "segment {} of series {} stands at {:08}, its claims end before {expected:08}",
@@ -456,6 +484,17 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// The first number from `number` on that is not left out.
+fn past_lost(lost: &[super::LostRange], code: &str, mut number: u32) -> u32 {
+    let here = |range: &&super::LostRange, number| {
+        range.first.code == code && (range.first.number..=range.last).contains(&number)
+    };
+    while let Some(range) = lost.iter().find(|range| here(range, number)) {
+        number = range.last.saturating_add(1);
+    }
+    number
 }
 
 /// Fields 2 to 7 of an invoice, which a device that draws numbers signs after the draft.

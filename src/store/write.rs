@@ -2,9 +2,8 @@
 //! up for the commit's running hash.
 
 use super::{
-    Assignment, AuditEntry, Batch, Claim, ClosedSerial, DeliveryBatch, Incident, Issued,
-    ReceiptRecord, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey,
-    Voided,
+    Assignment, Batch, Claim, ClosedSerial, DeliveryBatch, Event, Issued, LostRange, ReceiptRecord,
+    RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey, Voided, journal,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -37,6 +36,7 @@ impl<'a> Writer<'a> {
         batch.registry.iter().try_for_each(|change| self.registry(change))?;
         batch.series.iter().try_for_each(|series| self.series(series))?;
         batch.segments.iter().try_for_each(|segment| self.segment(segment))?;
+        batch.lost.iter().try_for_each(|lost| self.lost(lost))?;
         // Before the claims: a serial that is freed may be bound again in the same commit.
         batch.released.iter().try_for_each(|released| self.released(released))?;
         batch.claims.iter().try_for_each(|claim| self.claim(claim))?;
@@ -46,8 +46,7 @@ impl<'a> Writer<'a> {
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
         batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
-        batch.incidents.iter().try_for_each(|incident| self.incident(incident))?;
-        batch.audit.iter().try_for_each(|entry| self.audit(entry))
+        self.journal(batch)
     }
 
     fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
@@ -152,10 +151,12 @@ impl<'a> Writer<'a> {
         let (sequence, hash) = series.event.map_or((0, [0; 32]), |e| (e.sequence, e.hash.0));
         let crc = self.crc("series", &series_columns(series, &hash));
         self.statement(
-            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET next_position = excluded.next_position,
                  event_sequence = excluded.event_sequence, event_hash = excluded.event_hash,
-                 last_issue = excluded.last_issue, frozen = excluded.frozen, crc = excluded.crc",
+                 last_issue = excluded.last_issue, frozen = excluded.frozen,
+                 device_code = excluded.device_code, device_number = excluded.device_number,
+                 crc = excluded.crc",
         )?
         .execute(params![
             series.no.0,
@@ -166,6 +167,8 @@ impl<'a> Writer<'a> {
             hash,
             series.last_issue.map(crate::model::CstTime::unix),
             series.frozen,
+            series.device_next.as_ref().map(|next| &next.code),
+            series.device_next.as_ref().map(|next| next.number),
             crc
         ])
         .map(drop)
@@ -184,6 +187,25 @@ impl<'a> Writer<'a> {
             segment.first,
             segment.last,
             segment.next,
+            crc
+        ])
+        .map(drop)
+    }
+
+    fn lost(&mut self, lost: &LostRange) -> Result {
+        let crc = self.crc("lost", &lost_columns(lost));
+        self.statement(
+            "INSERT INTO lost(series, code, first, last, at, event_sequence, event_hash, crc)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            lost.series.0,
+            lost.first.code,
+            lost.first.number,
+            lost.last,
+            lost.at.unix(),
+            to_i64(lost.event.sequence),
+            lost.event.hash.0,
             crc
         ])
         .map(drop)
@@ -268,6 +290,11 @@ impl<'a> Writer<'a> {
     fn voided(&mut self, voided: &Voided) -> Result {
         let body = rows::seal(&rows::EndBody::of_void(voided));
         self.end("void", (voided.claim, voided.series.0), &body)?;
+        // Without a number there is nothing that the authority could be told.
+        let Some(number) = &voided.number else { return Ok(()) };
+        if voided.drawn.is_some() {
+            self.number(number, voided.claim)?;
+        }
         self.statement("INSERT INTO outbox VALUES (?)")?.execute([voided.claim.0]).map(drop)
     }
 
@@ -380,28 +407,36 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn incident(&mut self, incident: &Incident) -> Result {
-        let (at, series) = (incident.at.unix(), incident.series.map(|series| series.0));
-        let claim = incident.claim.map(|claim| claim.0);
-        let columns = [Int(Some(at)), Int(series), Int(claim), Bytes(incident.text.as_bytes())];
-        let crc = self.crc("incident", &columns);
-        self.statement(
-            "INSERT INTO incident (at, series, claim, text, crc) VALUES (?, ?, ?, ?, ?)",
-        )?
-        .execute(params![at, series, claim, incident.text, crc])
-        .map(drop)
+    fn journal(&mut self, batch: &Batch) -> Result {
+        if batch.facts().count() != batch.journal.len() {
+            return Err(rusqlite::Error::StatementChangedRows(batch.journal.len()));
+        }
+        let Some(head) = batch.journal.last() else { return Ok(()) };
+        for (fact, event) in batch.facts().zip(&batch.journal) {
+            let (kind, sequence) = (fact.kind().code(), to_i64(event.sequence));
+            let mut columns = vec![Int(Some(sequence)), Int(Some(i64::from(kind)))];
+            columns.extend(fact.columns());
+            columns.push(Bytes(&event.hash.0));
+            let crc = self.crc("journal", &columns);
+            columns.push(Int(Some(crc)));
+            self.statement(INSERT_JOURNAL)?.execute(rusqlite::params_from_iter(columns))?;
+        }
+        self.journal_head(Some(*head))
     }
 
-    fn audit(&mut self, entry: &AuditEntry) -> Result {
-        let at = entry.at.unix();
-        let columns =
-            [Int(Some(at)), Bytes(entry.actor.as_bytes()), Bytes(entry.action.as_bytes())];
-        let crc = self.crc("audit", &columns);
-        self.statement("INSERT INTO audit (at, actor, action, crc) VALUES (?, ?, ?, ?)")?
-            .execute(params![at, entry.actor, entry.action, crc])
+    /// Puts the journal's head; none before the first event.
+    pub(super) fn journal_head(&mut self, head: Option<Event>) -> Result {
+        let (sequence, hash) = journal::head_values(head);
+        let crc = self.crc("journal_head", &journal::head_columns(sequence, &hash));
+        self.statement("INSERT OR REPLACE INTO journal_head VALUES (1, ?, ?, ?)")?
+            .execute(params![sequence, hash, crc])
             .map(drop)
     }
 }
+
+/// Columns go in as blobs; an operator reads text.
+const INSERT_JOURNAL: &str = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?,
+    CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)";
 
 /// A usage row's columns, without its CRC.
 pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 9] {
@@ -490,7 +525,7 @@ pub(super) fn device_columns<'a>(
 pub(super) fn series_columns<'a>(
     series: &'a SeriesState,
     hash: &'a [u8; 32],
-) -> [rows::Column<'a>; 8] {
+) -> [rows::Column<'a>; 10] {
     [
         Int(Some(series.no.0)),
         Int(Some(series.device.0)),
@@ -500,6 +535,20 @@ pub(super) fn series_columns<'a>(
         Bytes(hash),
         Int(series.last_issue.map(crate::model::CstTime::unix)),
         series.frozen.as_deref().map_or(Int(None), |text| Bytes(text.as_bytes())),
+        series.device_next.as_ref().map_or(Int(None), |next| Bytes(next.code.as_bytes())),
+        Int(series.device_next.as_ref().map(|next| i64::from(next.number))),
+    ]
+}
+
+pub(super) fn lost_columns(lost: &LostRange) -> [rows::Column<'_>; 7] {
+    [
+        Int(Some(lost.series.0)),
+        Bytes(lost.first.code.as_bytes()),
+        Int(Some(i64::from(lost.first.number))),
+        Int(Some(i64::from(lost.last))),
+        Int(Some(lost.at.unix())),
+        Int(Some(to_i64(lost.event.sequence))),
+        Bytes(&lost.event.hash.0),
     ]
 }
 

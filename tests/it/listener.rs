@@ -279,7 +279,12 @@ async fn closes(mut socket: TcpStream) {
 
 /// Connects with a configuration of its own and reads until the server closes or says something.
 async fn raw_client(server: &Server, config: Arc<rustls::ClientConfig>) -> Raw {
-    let socket = TcpStream::connect(server.address).await.unwrap();
+    raw_client_of(&server.address.to_string(), config).await
+}
+
+/// A client's first bytes and the server's.
+pub(crate) async fn raw_client_of(address: &str, config: Arc<rustls::ClientConfig>) -> Raw {
+    let socket = TcpStream::connect(address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(config);
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let mut stream = connector.connect(name, socket).await?;
@@ -289,13 +294,21 @@ async fn raw_client(server: &Server, config: Arc<rustls::ClientConfig>) -> Raw {
     Ok(stream)
 }
 
-type Raw = io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
+pub(crate) type Raw = io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
 
-type Wanted = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+pub(crate) type Wanted =
+    rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
 
 fn raw_config(server: &Server, version: &'static rustls::SupportedProtocolVersion) -> Wanted {
+    raw_config_of(&server.ca.pem(), version)
+}
+
+pub(crate) fn raw_config_of(
+    ca: &std::path::Path,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Wanted {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(server.ca.pem()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
@@ -304,7 +317,7 @@ fn raw_config(server: &Server, version: &'static rustls::SupportedProtocolVersio
 }
 
 /// Sends another call's message to IssueInvoice.
-async fn wrong_message(channel: Channel) -> Result<(), Status> {
+pub(crate) async fn wrong_message(channel: Channel) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
     // As a nested message: field 15, 122 bytes of which there are none.

@@ -2,6 +2,10 @@
 //! `cfg(test)` tells clippy that helpers may unwrap too.
 
 #[cfg(test)]
+mod behind;
+#[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod descriptors;

@@ -2,11 +2,12 @@
 //! next number.
 
 use crate::{
+    listener::{raw_client_of, raw_config_of, wrong_message},
     product::{Demo, client, issue, line, reason, sample},
     support::Ca,
 };
 use skproxy::{contract::sample::SELLER, pb::v1};
-use std::fs;
+use std::{fs, sync::Arc};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -179,6 +180,17 @@ async fn a_caller_that_is_not_let_in_leaves_no_trace() {
     let read = tokio::time::timeout(crate::support::BOUND, garbage.read_to_end(&mut rest)).await;
     drop(read.expect("garbage is hung up on"));
 
+    let nameless = raw_config_of(&demo.pki("ca.pem"), &rustls::version::TLS13);
+    let nameless = raw_client_of(address, Arc::new(nameless.with_no_client_auth())).await;
+    assert!(nameless.is_err(), "a client without a certificate is let in");
+
+    let (ca, cert) = (demo.pki("ca.pem"), demo.pki("platform.pem"));
+    let tls = skproxy::transport::ClientTls::load(&ca, &cert, &demo.pki("platform.key")).unwrap();
+    let channel = skproxy::transport::channel(address, "localhost", &tls).await.unwrap();
+    let broken = wrong_message(channel).await.unwrap_err();
+    assert_eq!(broken.code(), Code::InvalidArgument, "no protobuf: {broken}");
+    assert_eq!(reason(&broken), "MALFORMED_MESSAGE", "{broken}");
+
     let foreign = Ca::new("another CA");
     let pair = foreign.issue("foreign", 2090);
     let tls =
@@ -238,6 +250,33 @@ async fn a_wrong_passphrase_stops_the_start_and_says_what_to_do() {
     assert!(ran.stderr.contains("give the one that the key store was made with"), "{ran:?}");
     assert!(!ran.stderr.contains("another one"), "a secret in the log");
     fs::write(&file, right).unwrap();
+    assert_eq!(line(&words).await.json()["invoice_number"], "00000002");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_key_store_stops_the_start_and_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = format!("demo --once --format json --dir {}", dir.path().display());
+    assert_eq!(line(&words).await.code, Some(0));
+    let books = dir.path().join("data/books.db");
+    let connection = rusqlite::Connection::open(&books).unwrap();
+    let header = "SELECT value FROM setting WHERE key = 'key_store'";
+    let right: Vec<u8> = connection.query_row(header, [], |row| row.get(0)).unwrap();
+    let put = |value: &[u8]| {
+        let sql = "UPDATE setting SET value = ? WHERE key = 'key_store'";
+        assert_eq!(connection.execute(sql, [value]).unwrap(), 1);
+    };
+    let mut wrong = right.clone();
+    wrong[7] ^= 1;
+    for (damaged, words_of_the_error) in [(wrong.as_slice(), "setting"), (&[], "setting")] {
+        put(damaged);
+        let ran = line(&words).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""), "{ran:?}");
+        assert!(ran.stderr.contains(words_of_the_error), "{ran:?}");
+        let kept: Vec<u8> = connection.query_row(header, [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, damaged, "nothing is repaired");
+    }
+    put(&right);
     assert_eq!(line(&words).await.json()["invoice_number"], "00000002");
 }
 

@@ -26,7 +26,7 @@ use tonic::{Code, transport::Channel};
 use v1::{invoice_service_client::InvoiceServiceClient, outcome::Result as Wire};
 
 /// A data directory with everything that `serve` needs, and the daemon on it.
-struct Served {
+pub(crate) struct Served {
     dir: PathBuf,
     process: Process,
     platforms: String,
@@ -34,7 +34,7 @@ struct Served {
 }
 
 /// Makes certificates and a configuration file, as the operators' guide tells.
-async fn set_up(dir: &Path) {
+pub(crate) async fn set_up(dir: &Path) {
     let made = line(&format!("certs init --dir {}/pki", dir.display())).await;
     assert_eq!(made.code, Some(0), "{made:?}");
     let made = line(&format!("certs issue --name platform --dir {}/pki", dir.display())).await;
@@ -71,7 +71,7 @@ fn configure(dir: &Path) {
 }
 
 impl Served {
-    async fn start(dir: &Path) -> Self {
+    pub(crate) async fn start(dir: &Path) -> Self {
         let config = dir.join("skproxy.toml");
         let mut process = Process::skproxy(&["serve", "--config", config.to_str().unwrap()]);
         let mut addresses = None;
@@ -86,19 +86,19 @@ impl Served {
         Self { dir: dir.to_owned(), process, platforms, ops }
     }
 
-    async fn client(&self) -> InvoiceServiceClient<Channel> {
+    pub(crate) async fn client(&self) -> InvoiceServiceClient<Channel> {
         let pki = self.dir.join("pki");
         client(&self.platforms, &pki.join("ca.pem"), &pki.join("platform.pem")).await
     }
 
-    async fn operate(&self, words: &str) {
+    pub(crate) async fn operate(&self, words: &str) {
         let socket = self.dir.join("admin.sock");
         let ran = line(&format!("{words} --socket {}", socket.display())).await;
         assert_eq!(ran.code, Some(0), "{words}: {ran:?}");
     }
 
     /// Registers everything that one invoice of the sample's seller needs.
-    async fn register(&self) {
+    pub(crate) async fn register(&self) {
         let (id, name, dir) = (SELLER.taxpayer_id, SELLER.name, self.dir.display());
         for words in [
             format!("platform add --id P --name 示例平台 --cert {dir}/pki/platform.pem"),
@@ -116,12 +116,17 @@ impl Served {
         }
     }
 
-    /// Ends it as a service manager does.
-    async fn end(self) -> serde_json::Value {
+    /// Ends it as a service manager does, then proves its books.
+    pub(crate) async fn end(self) -> serde_json::Value {
+        let data = self.dir.join("data");
+        self.stop().await;
+        verified(&data).await
+    }
+
+    pub(crate) async fn stop(self) {
         self.process.signal(Signal::TERM);
         let ran = self.process.ended().await;
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        verified(&self.dir.join("data")).await
     }
 }
 

@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["admission", "contract", "delivery", "identity", "numbering", "signer"],
     &["engine", "pipeline"],
     &["admin", "authority", "legacy", "listener"],
-    &["daemon"],
+    &["daemon", "resume"],
     &["cli"],
     &["main", "lib"],
 ];
@@ -50,7 +50,7 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ("admission", "identity", &["Platform"]),
     ("numbering", "contract", &["Checked", "ContentDigest", "Draft", "digest"]),
     ("numbering", "signer", &["DeviceAnswer", "Finished", "Job", "Pool", "Signed"]),
-    ("delivery", "numbering", &["Numbering"]),
+    ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

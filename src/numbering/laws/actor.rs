@@ -1,4 +1,4 @@
-//! The actor around the core: who is told what, and when. The signers' pool is empty, so that each
+//! The actor around the core: who is told what, and when. The signers sign nothing, so that each
 //! test says itself when a claim is signed.
 
 use super::{
@@ -8,12 +8,13 @@ use super::{
 use crate::{
     clock::Clock,
     contract::Checked,
-    model::{DeviceNo, Kind},
+    model::{DeviceNo, DeviceSerial, InvoiceNumber, Kind},
     numbering::{
-        Assigned, Completions, Limits, Numbering, Outcome, Parts, Told, Wait, actor::Work,
-        finisher::Finisher,
+        Assigned, Completions, Limits, Numbering, Outcome, Parts, Told, Wait, finisher::Finisher,
+        work::Work,
     },
     refusal::{Reason, Refusal},
+    signer::{Backend, DeviceAnswer, DeviceNumbered, ProxyNumbered, Signed, SignerError},
     store::{
         Claim, Durable,
         embedded::{self, Options},
@@ -25,6 +26,37 @@ use tokio::sync::oneshot;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
+
+/// A backend that is not there: it takes claims and signs none.
+struct Absent;
+
+fn absent<T>() -> Result<T, SignerError> {
+    Err(SignerError::Unavailable { device: "D".into(), detail: "a test".into() })
+}
+
+impl ProxyNumbered for Absent {
+    fn sign(&mut self, _: &Durable<Claim>) -> Result<Signed, SignerError> {
+        absent()
+    }
+}
+
+impl DeviceNumbered for Absent {
+    fn next_number(&mut self, _: Kind) -> Result<Option<InvoiceNumber>, SignerError> {
+        absent()
+    }
+
+    fn issue(&mut self, _: &Durable<Claim>) -> Result<DeviceAnswer, SignerError> {
+        absent()
+    }
+
+    fn query(&mut self, _: Kind, _: &DeviceSerial) -> Result<Option<DeviceAnswer>, SignerError> {
+        absent()
+    }
+
+    fn quiescence(&self) -> Duration {
+        Duration::ZERO
+    }
+}
 
 struct Running {
     numbering: Numbering,
@@ -47,11 +79,13 @@ fn running() -> Running {
         read_only: None,
     };
     let mut way_back = None;
-    let (numbering, _) = Numbering::start(parts, |completions| {
+    let (numbering, finisher) = Numbering::start(parts, |completions| {
         way_back = Some(completions.clone());
         Finisher::new(completions, clock, 1)
     })
     .unwrap();
+    finisher.pool().add_device(DeviceNo(1), Backend::Proxy(Box::new(Absent)), 9);
+    finisher.pool().add_device(DeviceNo(3), Backend::Device(Box::new(Absent)), 9);
     Running { numbering, completions: way_back.unwrap(), store, _books: folder }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn reloads(book: &Book, store: &MemoryStore) -> Law {
     same(law, &book.index, &fresh.index)?;
     same(law, &book.open, &fresh.open)?;
     same(law, &book.last, &fresh.last)?;
+    same(law, &book.journal, &fresh.journal)?;
     same(law, &book.open_batches, &fresh.open_batches)?;
     let waiting = |book: &Book| {
         let some = book.outbox.iter().filter(|(_, waiting)| !waiting.is_empty());
@@ -73,7 +74,7 @@ pub(super) fn agrees(book: &Book, model: &Model) -> Law {
             .collect();
         let expected_left: Vec<_> = expected.segments.iter().cloned().collect();
         same(law, &left, &expected_left)?;
-        same("the device's next number", &series.device_next, &expected.device_next)?;
+        same("the device's next number", &series.state.device_next, &expected.device_next)?;
     }
     let open: std::collections::BTreeSet<_> = book.open.keys().copied().collect();
     same("nothing claimed is forgotten", &open, &model.open())?;

@@ -29,25 +29,75 @@ enum Answer {
     InSegment,
     /// The device drew numbers that we know nothing of.
     PastUs,
+    /// It has drawn another one since.
+    PastUsSince,
+    /// Its clock is a year back.
+    OldClock,
 }
 
 /// One decision within a round. Indexes pick from small sets; `pick` picks from what is there.
 #[derive(Debug, Clone)]
 enum Op {
-    Assign { platform: usize, serial: usize, content: usize, target: usize, expired: bool },
-    Resolve { platform: usize, serial: usize },
-    Sign { pick: usize },
-    Late { pick: usize },
-    Adopt { pick: usize, answer: Answer },
-    Release { pick: usize, unchanged: bool },
-    Void { pick: usize },
-    AddSegment { target: usize, code: usize, first: u32, len: u32 },
-    FreezeBatch { count_max: usize },
-    Receipt { pick: usize },
-    EnableDevice { device: usize, enabled: bool },
-    EnablePlatform { platform: usize, enabled: bool },
-    DeviceNext { ahead: u32 },
-    Unfreeze { target: usize },
+    Assign {
+        platform: usize,
+        serial: usize,
+        content: usize,
+        target: usize,
+        expired: bool,
+    },
+    Resolve {
+        platform: usize,
+        serial: usize,
+    },
+    Sign {
+        pick: usize,
+    },
+    Late {
+        pick: usize,
+    },
+    Adopt {
+        pick: usize,
+        answer: Answer,
+    },
+    Release {
+        pick: usize,
+        unchanged: bool,
+    },
+    Void {
+        pick: usize,
+    },
+    /// An operator wants a device's claim ended; the device says this of it.
+    VoidDrawn {
+        pick: usize,
+        said: Option<Answer>,
+        unchanged: bool,
+    },
+    AddSegment {
+        target: usize,
+        code: usize,
+        first: u32,
+        len: u32,
+    },
+    FreezeBatch {
+        count_max: usize,
+    },
+    Receipt {
+        pick: usize,
+    },
+    EnableDevice {
+        device: usize,
+        enabled: bool,
+    },
+    EnablePlatform {
+        platform: usize,
+        enabled: bool,
+    },
+    DeviceNext {
+        ahead: u32,
+    },
+    Unfreeze {
+        target: usize,
+    },
 }
 
 /// How a round ends.
@@ -71,11 +121,12 @@ struct Step {
 
 fn answer() -> impl Strategy<Value = Answer> {
     use Answer::{
-        InSegment, OtherBuyer, OtherKind, OtherSerial, OtherTotals, PastUs, Right, Taken,
+        InSegment, OldClock, OtherBuyer, OtherKind, OtherSerial, OtherTotals, PastUs, PastUsSince,
+        Right, Taken,
     };
     prop_oneof![
         8 => Just(Right),
-        1 => Just(PastUs),
+        1 => prop::sample::select(vec![PastUs, PastUsSince, OldClock]),
         2 => prop::sample::select(vec![
             OtherSerial, OtherKind, OtherBuyer, OtherTotals, Taken, InSegment,
         ]),
@@ -101,7 +152,9 @@ fn finishing() -> impl Strategy<Value = Op> {
         4 => (pick.clone(), answer()).prop_map(|(pick, answer)| Op::Adopt { pick, answer }),
         2 => (pick.clone(), prop::bool::weighted(0.8))
             .prop_map(|(pick, unchanged)| Op::Release { pick, unchanged }),
-        2 => pick.prop_map(|pick| Op::Void { pick }),
+        2 => pick.clone().prop_map(|pick| Op::Void { pick }),
+        2 => (pick, prop::option::of(answer()), any::<bool>())
+            .prop_map(|(pick, said, unchanged)| Op::VoidDrawn { pick, said, unchanged }),
     ]
 }
 

@@ -237,7 +237,7 @@ impl Model {
                 Reason::ClockSkew,
             ),
             (ask.expired, Reason::Overloaded),
-            (open >= LIMITS.open_claims_max, Reason::SeriesBacklog),
+            (self.slots_taken(ask.target) >= LIMITS.open_claims_max, Reason::SeriesBacklog),
             (age > LIMITS.oldest_open_max_s, Reason::SeriesBacklog),
             (line.frozen, Reason::SeriesFrozen),
         ];
@@ -251,6 +251,12 @@ impl Model {
             (false, ..) if line.segments.is_empty() => Expect::Refused(Reason::NoNumbers),
             (true, 0, Some(_)) | (false, ..) => Expect::Claim,
         }
+    }
+
+    /// Open claims of a target's device.
+    fn slots_taken(&self, target: usize) -> usize {
+        let same = |other: &usize| TARGETS[*other].0 == TARGETS[target].0;
+        (0..TARGETS.len()).filter(same).map(|other| self.open_of(other)).sum()
     }
 
     fn open_of(&self, target: usize) -> usize {
@@ -359,6 +365,41 @@ impl Model {
         self.ended_now.insert(id);
     }
 
+    /// A device's claim was voided with the number that it drew.
+    pub(super) fn voided_drawn(
+        &mut self,
+        id: ClaimId,
+        number: Option<InvoiceNumber>,
+        answer: &DeviceAnswer,
+    ) {
+        let no = self.end(id, State::Voided(false));
+        let line = self.line(no);
+        line.device_next.clone_from(&answer.next);
+        let Some(number) = number else { return };
+        line.position += 1;
+        line.last_issue = line.last_issue.max(Some(answer.issue_time));
+        self.numbers.insert(number.clone(), id);
+        self.device_at = self.device_at.max(number.number + 1);
+        self.claims.get_mut(&id).unwrap().number = Some(number);
+        self.ended_now.insert(id);
+    }
+
+    /// A device's claim was voided although something was drawn that nobody can name.
+    pub(super) fn voided_unknown(&mut self, id: ClaimId, next: Option<InvoiceNumber>) {
+        let no = self.end(id, State::Voided(false));
+        self.line(no).device_next = next;
+    }
+
+    /// Whether an answer that matches its claim leaves no doubt about the device.
+    pub(super) fn adds_up(&self, claim: &Claim, answer: &DeviceAnswer) -> bool {
+        let Assignment::ByDevice { next, .. } = &claim.assignment else { return false };
+        let last = self.series[&claim.series].last_issue;
+        answer.number == *next
+            && answer.next == answer.number.next()
+            && last.is_none_or(|last| answer.issue_time >= last)
+            && answer.issue_time.unix() >= claim.claimed_at.unix() - LIMITS.device_skew_max_s
+    }
+
     pub(super) fn released(&mut self, id: ClaimId, next: InvoiceNumber) {
         let no = self.end(id, State::Released);
         self.line(no).device_next = Some(next);
@@ -429,10 +470,6 @@ impl Model {
         let moved = line.device_next.as_ref().is_some_and(|before| *before != next);
         line.frozen |= moved && open == 0;
         line.device_next = Some(next);
-    }
-
-    pub(super) fn forget_device_next(&mut self) {
-        self.line(series_of(DRAWN)).device_next = None;
     }
 
     pub(super) fn batch_frozen(&mut self, max: usize, frozen: Option<&DeliveryBatch>) -> Law {

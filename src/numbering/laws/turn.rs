@@ -12,7 +12,7 @@ use crate::{
         ClaimId, CstTime, DeviceSerial, InvoiceNumber, Kind, PlatformNo, RequestKey, Serial,
         TaxpayerNo,
     },
-    numbering::book::Round,
+    numbering::{Evidence, Round},
     pb::v1 as pb,
     registry::Platform,
     signer::{DeviceAnswer, Signed},
@@ -72,6 +72,9 @@ impl<'a> Turn<'a> {
             Op::Void { pick } => {
                 let claim = self.held.values().nth(pick % self.held.len().max(1));
                 claim.map_or(Ok(()), |claim| self.void(claim))
+            }
+            Op::VoidDrawn { pick, said, unchanged } => {
+                self.drawn(pick).map_or(Ok(()), |claim| self.void_drawn(claim, said, unchanged))
             }
             Op::FreezeBatch { count_max } => {
                 let frozen = self.round.freeze_batch(PROVINCE, count_max);
@@ -211,6 +214,10 @@ impl<'a> Turn<'a> {
             Answer::OtherKind => answer.kind = Kind::Roll,
             Answer::OtherBuyer => answer.buyer_name.push('x'),
             Answer::OtherTotals => answer.totals.tax.0 += 1,
+            Answer::PastUsSince => answer.next = answer.number.next().and_then(|it| it.next()),
+            Answer::OldClock => {
+                answer.issue_time = CstTime::from_unix(self.now.unix() - 31_536_000).unwrap();
+            }
             Answer::Right | Answer::Taken | Answer::InSegment | Answer::PastUs => {}
         }
         Some(answer)
@@ -220,11 +227,9 @@ impl<'a> Turn<'a> {
         let Some(answer) = self.answer(claim, how) else { return Ok(()) };
         let before = self.effects();
         let open = self.model.is_open(claim.id);
-        let right = matches!(how, Answer::Right | Answer::PastUs);
-        let takes = open && right && self.model.is_free(&answer.number);
-        let next = self.next_of(claim);
-        let freezes =
-            open && (!takes || answer.number != next) && !self.model.is_frozen(claim.series);
+        let takes = open && self.fits(&answer, how);
+        let adds_up = takes && self.model.adds_up(claim, &answer);
+        let freezes = open && !adds_up && !self.model.is_frozen(claim.series);
         let took = self.round.adopt(claim, &answer);
         holds(took == takes, "only an answer that matches its claim is adopted", || {
             format!("{how:?} {answer:?}: {took}")
@@ -240,6 +245,64 @@ impl<'a> Turn<'a> {
             self.model.drawn(claim.id, &answer, drawn)?;
         }
         Ok(())
+    }
+
+    /// Whether an answer matches its claim and its number is nobody else's.
+    fn fits(&self, answer: &DeviceAnswer, how: Answer) -> bool {
+        let matches =
+            matches!(how, Answer::Right | Answer::PastUs | Answer::PastUsSince | Answer::OldClock);
+        matches && self.model.is_free(&answer.number)
+    }
+
+    /// What an operator's wish comes to, by what the device says.
+    fn void_drawn(&mut self, claim: &Durable<Claim>, said: Option<Answer>, unchanged: bool) -> Law {
+        let open = self.model.is_open(claim.id);
+        let next = self.next_of(claim);
+        let (evidence, fits) = match said {
+            None => {
+                let said = if unchanged { Some(next.clone()) } else { next.next() };
+                (Evidence::Nothing { next: said }, unchanged)
+            }
+            Some(how) => {
+                let Some(answer) = self.answer(claim, how) else { return Ok(()) };
+                let fits = self.fits(&answer, how);
+                (Evidence::Issued(Box::new(answer)), fits)
+            }
+        };
+        let before = self.effects();
+        let frozen = self.model.is_frozen(claim.series);
+        let voided = self.round.void(claim, Some(&evidence), ("test", "t"));
+        let law = "a device's claim is voided only when its device's word does not add up";
+        holds(voided.is_ok() == (open && !fits), law, || format!("{evidence:?}: {voided:?}"))?;
+        if !open {
+            return self.changed(before, [0; 5], law);
+        }
+        match (evidence, voided) {
+            (Evidence::Issued(answer), Ok(voided)) => {
+                let free = self.model.is_free(&answer.number);
+                let number = free.then(|| answer.number.clone());
+                holds(voided.number == number, "a void takes what the device drew", String::new)?;
+                self.model.voided_drawn(claim.id, number, &answer);
+                self.changed(before, [0, 0, 1, 0, 0], law)
+            }
+            (Evidence::Issued(answer), Err(_)) => {
+                let freezes = !self.model.adds_up(claim, &answer) && !frozen;
+                self.changed(before, [0, 1, 0, 0, usize::from(freezes)], law)?;
+                if freezes {
+                    self.model.freeze(claim.series);
+                }
+                let drawn = self.round.batch.issued.last().and_then(|issued| issued.drawn.as_ref());
+                self.model.drawn(claim.id, &answer, drawn)
+            }
+            (Evidence::Nothing { next }, Ok(_)) => {
+                self.model.voided_unknown(claim.id, next);
+                self.changed(before, [0, 0, 1, 0, 0], law)
+            }
+            (Evidence::Nothing { .. }, Err(_)) => {
+                self.model.released(claim.id, next);
+                self.changed(before, [0, 0, 0, 1, 0], law)
+            }
+        }
     }
 
     fn next_of(&self, claim: &Claim) -> InvoiceNumber {
@@ -275,7 +338,7 @@ impl<'a> Turn<'a> {
         let before = self.effects();
         let numbered = matches!(claim.assignment, Assignment::Numbered { .. });
         let expect = usize::from(numbered && self.model.is_open(claim.id));
-        let voided = self.round.void(claim, "test", "t");
+        let voided = self.round.void(claim, None, ("test", "t"));
         let law = "only an open number of ours is voided";
         holds(voided.is_ok() == (expect == 1), law, || format!("{voided:?}"))?;
         self.changed(before, [0, 0, expect, 0, 0], law)?;

@@ -38,6 +38,7 @@ pub(super) const LIMITS: Limits = Limits {
     open_claims_max: 4,
     oldest_open_max_s: 600,
     clock_skew_max_s: 30,
+    device_skew_max_s: 600,
     work_max: 8,
     batch_max: 8,
 };
@@ -166,7 +167,6 @@ impl World {
         self.book = Book::new(&loaded, LIMITS);
         self.held = loaded.open.into_iter().map(|claim| (claim.id, claim)).collect();
         self.late.clear();
-        self.model.forget_device_next();
         let held: BTreeSet<ClaimId> = self.held.keys().copied().collect();
         let same = held == self.model.open();
         holds(same, "a start loads every open claim", || format!("{held:?}"))?;

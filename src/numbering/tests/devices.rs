@@ -124,8 +124,10 @@ async fn check(fault: Fault, is_released: bool) {
         assert_eq!(house.found("S2").unwrap().fate, Fate::Open, "{name}: not denied either");
         let told = house.ticking(wait.within(Duration::from_millis(20))).await;
         assert_eq!(told.unwrap(), Outcome::in_doubt(), "{name}");
+        // Asked again, the device tells the truth: the wish is refused and the claim ends.
         let void = house.finisher.blank_void(ClaimId(2), "no".into(), "t".into()).await;
         refused(void, Reason::VoidNotAllowed);
+        assert!(house.is_issued("S2"), "{name}");
     }
     assert_eq!(number(house.issue(to("S4", D2, Kind::ESpecial)).await), 500, "{name}");
     house.end();
@@ -155,6 +157,58 @@ async fn a_claim_that_the_device_holds_cannot_be_voided_and_goes_on() {
     refused(void, Reason::VoidNotAllowed);
     assert_eq!(number(house.ticking(wait.within(PATIENCE)).await), 50);
     house.end();
+}
+
+/// The device issued under our serial, for another total, and stands by it.
+#[tokio::test]
+async fn a_claim_that_its_device_contradicts_for_good_is_voided_with_the_drawn_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::fresh(dir.path(), Limits::default()).await;
+    house.plug_lying(dir.path()).await;
+    let Ok(Assigned::Wait(wait)) = house.assign(drawn("S1")).await else { panic!("a new claim") };
+    let void = || house.finisher.blank_void(ClaimId(1), "misprint".into(), "t".into());
+    let begun = monotonic();
+    // Refused while the device is at it.
+    let voided = loop {
+        match house.ticking(void()).await {
+            Ok(voided) => break voided,
+            Err(why) => assert!(begun.elapsed() < PATIENCE, "{why}"),
+        }
+    };
+    assert!(house.frozen(D2, Kind::ENormal).await.is_some());
+    assert_eq!(voided.number.map(|number| number.number), Some(50));
+    let told = house.ticking(wait.within(PATIENCE)).await.unwrap();
+    assert!(matches!(&told, Outcome::Voided { number: Some(_), .. }), "{told:?}");
+    assert_eq!(house.issue(drawn("S1")).await.unwrap(), told, "for ever");
+    refused(house.issue(drawn("S2")).await, Reason::SeriesFrozen);
+    house.end();
+}
+
+#[tokio::test]
+async fn what_a_device_drew_while_we_were_down_freezes_its_series() {
+    for drew in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::fresh(dir.path(), Limits::default()).await;
+        house.plug_simulated(dir.path()).await;
+        assert_eq!(number(house.issue(drawn("S1")).await), 50);
+        house.end();
+        if drew {
+            super::house::draw_behind_our_back(dir.path());
+        }
+        let house = House::start(dir.path(), Limits::default(), Clock::system()).unwrap();
+        house.plug_simulated(dir.path()).await;
+        if drew {
+            let begun = monotonic();
+            while house.ticking(house.frozen(D2, Kind::ENormal)).await.is_none() {
+                assert!(begun.elapsed() < PATIENCE, "the series is not frozen");
+            }
+            refused(house.issue(drawn("S2")).await, Reason::SeriesFrozen);
+        } else {
+            assert_eq!(number(house.issue(drawn("S2")).await), 51);
+        }
+        assert_eq!(number(house.issue(to("S3", D2, Kind::ESpecial)).await), 500, "no other one");
+        house.end();
+    }
 }
 
 #[tokio::test]

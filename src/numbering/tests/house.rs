@@ -5,23 +5,24 @@ use crate::{
     clock::{Clock, monotonic},
     contract::{self, Checked, Draft, sample},
     model::{
-        ClaimId, Color, CommitCounter, DeviceNo, Fen, InvoiceNumber, Kind, PlatformNo, RequestKey,
-        Serial, SeriesNo, TaxpayerNo, Totals,
+        ClaimId, Color, CommitCounter, DeviceNo, DeviceSerial, Fen, InvoiceNumber, Kind,
+        PlatformNo, RequestKey, Serial, SeriesNo, TaxpayerNo, Totals,
     },
     numbering::{
         Assigned, Completions, Limits, NewDevice, NewSegment, Numbering, Outcome, Parts, Round,
-        StartError, Told, finisher::Finisher,
+        StartError, Told, finisher::Finisher, laws,
     },
     pb::v1 as pb,
     refusal::{Reason, Refusal},
     registry::BackendKind,
     secret::Secret,
     signer::{
-        Backend, CipherForm, DeviceKey, Faults, ProxyNumbered, Segment, Signed, SignerError,
-        SimulatedConfig, SimulatedDevice, SoftwareSigner,
+        Backend, CipherForm, DeviceAnswer, DeviceKey, DeviceNumbered, Faults, ProxyNumbered,
+        Segment, Signed, SignerError, SimulatedConfig, SimulatedDevice, SoftwareSigner,
     },
     store::{
         Batch, Binding, Claim, CommitError, Committed, Durable, Found, Store, StoreError,
+        backup::Copier,
         embedded::{self, EmbeddedStore, Options},
     },
 };
@@ -86,6 +87,10 @@ impl Store for Switched {
 
     fn counter(&self) -> CommitCounter {
         self.inner.counter()
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        self.inner.copier()
     }
 }
 
@@ -224,25 +229,26 @@ impl House {
     /// Plugs in the simulated device and waits until its next numbers are known.
     pub(super) async fn plug_simulated(&self, dir: &Path) -> Faults {
         let faults = Faults::default();
-        let segment =
-            |kind, first| Segment { kind, code: DRAWN_CODE.into(), first, last: first + 40 };
-        let config = SimulatedConfig {
-            directory: dir.to_owned(),
-            device_id: "D2".into(),
-            machine_number: "000000000002".into(),
-            segments: vec![segment(Kind::ENormal, 50), segment(Kind::ESpecial, 500)],
-            quiescence: QUIESCENCE,
-            clock: self.clock.clone(),
-        };
-        let device = SimulatedDevice::open(config, faults.clone()).unwrap();
-        self.finisher.pool().add_device(D2, Backend::Device(Box::new(device)), 64);
+        let device = simulated(dir, &self.clock, faults.clone());
+        self.plug_drawing(Box::new(device)).await;
+        faults
+    }
+
+    /// Plugs in a device that issues what it is asked for, and says that it was for another total.
+    pub(super) async fn plug_lying(&self, dir: &Path) {
+        let device = simulated(dir, &self.clock, Faults::default());
+        self.plug_drawing(Box::new(Lying(device))).await;
+    }
+
+    async fn plug_drawing(&self, device: Box<dyn DeviceNumbered>) {
+        self.finisher.pool().add_device(D2, Backend::Device(device), 64);
         self.finisher.watch_device(D2, [Kind::ENormal, Kind::ESpecial]);
         for series in [SeriesNo(2), SeriesNo(3)] {
             let begun = monotonic();
             loop {
                 let next = self
                     .ticking(self.change(move |round| {
-                        round.series(series).and_then(|series| series.device_next.clone())
+                        round.series(series).and_then(|series| series.state.device_next.clone())
                     }))
                     .await;
                 if next.unwrap().is_some() {
@@ -251,7 +257,6 @@ impl House {
                 assert!(begun.elapsed() < PATIENCE, "the device never said its next number");
             }
         }
-        faults
     }
 
     /// What the books say of a serial.
@@ -307,6 +312,54 @@ impl ProxyNumbered for Gated {
         self.asked.send(()).map_err(|_| unavailable("the test is over"))?;
         self.opened.recv().map_err(|_| unavailable("the test is over"))?;
         self.signer.sign(claim)
+    }
+}
+
+fn simulated(dir: &Path, clock: &Clock, faults: Faults) -> SimulatedDevice {
+    let segment = |kind, first| Segment { kind, code: DRAWN_CODE.into(), first, last: first + 40 };
+    let config = SimulatedConfig {
+        directory: dir.to_owned(),
+        device_id: "D2".into(),
+        machine_number: "000000000002".into(),
+        segments: vec![segment(Kind::ENormal, 50), segment(Kind::ESpecial, 500)],
+        quiescence: QUIESCENCE,
+        clock: clock.clone(),
+    };
+    SimulatedDevice::open(config, faults).unwrap()
+}
+
+/// Somebody else has the device issue a number.
+pub(super) fn draw_behind_our_back(dir: &Path) {
+    let mut device = simulated(dir, &Clock::system(), Faults::default());
+    device.issue(&laws::device_claim()).unwrap();
+}
+
+struct Lying(SimulatedDevice);
+
+fn lie(mut answer: DeviceAnswer) -> DeviceAnswer {
+    answer.totals.total.0 += 1;
+    answer
+}
+
+impl DeviceNumbered for Lying {
+    fn next_number(&mut self, kind: Kind) -> Result<Option<InvoiceNumber>, SignerError> {
+        self.0.next_number(kind)
+    }
+
+    fn issue(&mut self, claim: &Durable<Claim>) -> Result<DeviceAnswer, SignerError> {
+        self.0.issue(claim).map(lie)
+    }
+
+    fn query(
+        &mut self,
+        kind: Kind,
+        serial: &DeviceSerial,
+    ) -> Result<Option<DeviceAnswer>, SignerError> {
+        Ok(self.0.query(kind, serial)?.map(lie))
+    }
+
+    fn quiescence(&self) -> Duration {
+        self.0.quiescence()
     }
 }
 

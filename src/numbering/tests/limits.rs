@@ -3,7 +3,7 @@
 use super::house::{D2, House, PATIENCE, draft, drawn, number, ours, refused, request};
 use crate::{
     clock::Clock,
-    model::ClaimId,
+    model::{ClaimId, CstTime},
     numbering::{Assigned, Known, Limits, Outcome, StartError},
     refusal::Reason,
     store::Fate,
@@ -15,6 +15,7 @@ async fn a_series_with_too_many_open_claims_takes_no_more_until_they_end() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { open_claims_max: 2, ..Limits::default() };
     let house = House::fresh(dir.path(), limits).await;
+    drop(house.plug_copying());
     for serial in ["S1", "S2"] {
         assert!(matches!(house.assign(ours(serial)).await, Ok(Assigned::Wait(_))));
     }
@@ -31,6 +32,7 @@ async fn a_series_whose_oldest_open_claim_is_too_old_takes_no_more_until_it_ends
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { oldest_open_max_s: 10, ..Limits::default() };
     let house = House::fresh(dir.path(), limits).await;
+    drop(house.plug_copying());
     assert!(matches!(house.assign(ours("S1")).await, Ok(Assigned::Wait(_))));
     assert!(matches!(house.assign(ours("S2")).await, Ok(Assigned::Wait(_))));
     house.clock.shift(20);
@@ -77,6 +79,26 @@ async fn a_start_refuses_a_clock_before_the_books() {
     House::start(dir.path(), Limits::default(), clock).unwrap().end();
 }
 
+#[tokio::test]
+async fn a_clock_that_leaves_its_authority_stamps_nothing_for_that_province() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::fresh(dir.path(), Limits::default()).await;
+    house.plug();
+    let at = |seconds| CstTime::from_unix(house.clock.now().unix() + seconds).unwrap();
+    for (seconds, is_right) in [(20, true), (60, false), (-60, false), (0, true)] {
+        house.numbering.authority_time("44", at(seconds));
+        house.numbering.authority_time("31", at(9999));
+        match house.issue(ours(&format!("S{seconds}"))).await {
+            Ok(_) => assert!(is_right, "{seconds}"),
+            Err(refusal) => {
+                assert_eq!((refusal.reason, is_right), (Reason::ClockSkew, false), "{seconds}");
+            }
+        }
+    }
+    assert_eq!(number(house.issue(ours("S9")).await), 3, "what was refused spent nothing");
+    house.end();
+}
+
 /// The clock of a device that draws numbers stamps its own series; it must not close all others.
 #[tokio::test]
 async fn a_device_whose_clock_is_ahead_closes_no_series_but_its_own() {
@@ -104,7 +126,7 @@ async fn a_read_only_store_refuses_everything_new_and_answers_what_it_knows() {
     let house = House::fresh(dir.path(), Limits::default()).await;
     house.plug();
     assert_eq!(number(house.issue(ours("S1")).await), 1);
-    house.finisher.pool().remove_device(super::house::D1);
+    drop(house.plug_copying());
     assert!(matches!(house.assign(ours("S2")).await, Ok(Assigned::Wait(_))));
     house.end();
     std::fs::remove_file(dir.path().join("watermark")).unwrap();

@@ -75,6 +75,7 @@ async fn a_claim_is_finished_after_its_caller_hung_up() {
 async fn an_open_claim_is_finished_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::fresh(dir.path(), Limits::default()).await;
+    drop(house.plug_copying());
     for serial in ["S1", "S2", "S3"] {
         assert!(matches!(house.assign(ours(serial)).await, Ok(Assigned::Wait(_))));
     }
@@ -91,7 +92,11 @@ async fn an_open_claim_is_finished_after_a_restart() {
 async fn a_waiting_claim_is_voided_with_its_number_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::fresh(dir.path(), Limits::default()).await;
+    refused(house.assign(ours("S0")).await, Reason::DeviceUnavailable);
+    let copies = house.plug_copying();
     let Ok(Assigned::Wait(wait)) = house.assign(ours("S1")).await else { panic!("a new claim") };
+    house.until("its attempt failed", || !copies.lock().unwrap().is_empty()).await;
+    house.finisher.pool().remove_device(D1);
     let void = |claim| house.finisher.blank_void(ClaimId(claim), "misprint".into(), "t".into());
     refused(void(2).await, Reason::VoidNotAllowed);
     let voided = void(1).await.unwrap();

@@ -2,6 +2,7 @@
 //! `verify`.
 
 use super::{BOOKS, Options, Path, embedded, fs, spoil, told, verified};
+use crate::store::{rows, verify_rows};
 
 /// What a start or `verify` says is wrong; none when nothing is.
 fn noticed(dir: &Path) -> Option<String> {
@@ -75,8 +76,7 @@ fn row_holds(dir: &Path, text: &str, now: &[u8]) -> bool {
         UNION SELECT 1 FROM batch WHERE instr(province, ?1)
         UNION SELECT 1 FROM receipt WHERE instr(CAST(receipt AS TEXT), ?1)
         UNION SELECT 1 FROM rejection WHERE instr(message, ?1)
-        UNION SELECT 1 FROM audit WHERE instr(action, ?1)
-        UNION SELECT 1 FROM incident WHERE instr(text, ?1)
+        UNION SELECT 1 FROM journal WHERE instr(text, ?1) OR instr(serial, ?1)
         UNION SELECT 1 FROM request WHERE instr(serial, ?1))";
     let now = String::from_utf8(now.to_vec()).unwrap();
     assert_ne!(now, text);
@@ -129,8 +129,12 @@ fn a_changed_value_is_noticed_in_every_table() {
         "UPDATE delivery SET position = 5 WHERE claim = 1",
         "UPDATE rejection SET message = 'yes'",
         "UPDATE usage SET total = total - 1",
-        "UPDATE incident SET text = ''",
-        "UPDATE audit SET actor = 'somebody else'",
+        "UPDATE journal SET text = '' WHERE kind = 6",
+        "UPDATE journal SET actor = 'somebody else' WHERE kind = 7",
+        "UPDATE journal SET at = at + 1 WHERE kind = 5",
+        "UPDATE journal SET kind = 6 WHERE kind = 7",
+        "UPDATE journal SET hash = zeroblob(32) WHERE sequence = 3",
+        "UPDATE journal_head SET sequence = 2",
     ] {
         spoil(dir.path(), sql);
         assert!(noticed(dir.path()).is_some(), "{sql}");
@@ -163,6 +167,13 @@ fn a_lost_or_swapped_row_is_noticed() {
         ("DELETE FROM delivery WHERE claim = 2", "deliver"),
         ("DELETE FROM usage", "usage differs"),
         ("DELETE FROM segment", ""),
+        ("DELETE FROM request WHERE claim IS NULL", "the journal closes serial MARK-REQUEST"),
+        ("DELETE FROM journal WHERE kind = 5", "the journal does not"),
+        ("DELETE FROM journal WHERE kind = 5", "journal: event 2 is missing"),
+        ("DELETE FROM journal WHERE kind = 6", "journal: event 1 is missing"),
+        ("DELETE FROM journal WHERE sequence = 3", "ends elsewhere"),
+        ("DELETE FROM journal", "ends elsewhere"),
+        ("DELETE FROM journal_head", "the head of the journal"),
     ] {
         spoil(dir.path(), sql);
         let problems = match verified(dir.path()) {
@@ -171,6 +182,76 @@ fn a_lost_or_swapped_row_is_noticed() {
         };
         let found = problems.iter().any(|problem| problem.contains(expect));
         assert!(found && !problems.is_empty(), "{sql}: {problems:?}");
+        fs::write(dir.path().join(BOOKS), &healthy).unwrap();
+        fs::remove_file(dir.path().join("books.db-wal")).ok();
+        fs::remove_file(dir.path().join("books.db-shm")).ok();
+    }
+}
+
+/// Gives every row of the journal and its head the CRC that fits, as somebody would who knows how.
+fn forge(dir: &Path, sql: &str) {
+    spoil(dir, sql);
+    let books = rusqlite::Connection::open(dir.join(BOOKS)).unwrap();
+    for (table, key, columns) in [
+        (
+            "journal",
+            "sequence",
+            "sequence, kind, at, platform, taxpayer, serial, series, claim, actor, text, hash",
+        ),
+        ("journal_head", "id", "sequence, hash"),
+    ] {
+        let query = format!("SELECT {columns}, {key} FROM {table}");
+        let mut read = books.prepare(&query).unwrap();
+        let count = read.column_count() - 1;
+        let mut rows = read.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let crc = rows::crc(table, &verify_rows::columns(row, 0..count).unwrap());
+            let key_value: i64 = row.get(count).unwrap();
+            let sql = format!("UPDATE {table} SET crc = ? WHERE {key} = ?");
+            books.execute(&sql, [crc, key_value]).unwrap();
+        }
+    }
+}
+
+/// What only the chain can tell: every CRC is right.
+#[test]
+fn a_forged_row_of_the_journal_breaks_its_chain() {
+    let dir = told();
+    let healthy = fs::read(dir.path().join(BOOKS)).unwrap();
+    let cases: [(&str, &[&str]); 9] = [
+        ("SELECT 1", &[]),
+        ("UPDATE journal SET text = '' WHERE kind = 6", &["journal: event 1 breaks the chain"]),
+        ("UPDATE journal SET actor = 'x' WHERE kind = 7", &["journal: event 3 breaks the chain"]),
+        ("UPDATE journal SET kind = 6 WHERE kind = 7", &["journal: event 3 breaks the chain"]),
+        ("UPDATE journal SET kind = 1 WHERE kind = 7", &["journal: event 3 breaks the chain"]),
+        (
+            "UPDATE journal SET hash = zeroblob(32) WHERE sequence = 1",
+            &["journal: event 1 breaks the chain", "journal: event 2 breaks the chain"],
+        ),
+        (
+            "DELETE FROM journal WHERE sequence = 3; UPDATE journal_head SET sequence = 2",
+            &["journal: the chain ends elsewhere than the head says"],
+        ),
+        (
+            "DELETE FROM journal WHERE sequence = 1;
+             UPDATE journal SET sequence = sequence - 1;
+             UPDATE journal_head SET sequence = 2",
+            &["journal: event 1 breaks the chain", "journal: event 2 breaks the chain"],
+        ),
+        (
+            "UPDATE journal SET serial = 'OTHER' WHERE kind = 5",
+            &[
+                "journal: event 2 breaks the chain",
+                "the journal closes serial OTHER of platform 1 and taxpayer 1, its request row \
+                 does not",
+                "a request row closes serial MARK-REQUEST of platform 1 and taxpayer 1, the \
+                 journal does not",
+            ],
+        ),
+    ];
+    for (sql, expect) in cases {
+        forge(dir.path(), sql);
+        assert_eq!(verified(dir.path()).unwrap().problems, expect, "{sql}");
         fs::write(dir.path().join(BOOKS), &healthy).unwrap();
         fs::remove_file(dir.path().join("books.db-wal")).ok();
         fs::remove_file(dir.path().join("books.db-shm")).ok();

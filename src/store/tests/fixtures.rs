@@ -48,6 +48,7 @@ fn series(no: i64) -> SeriesState {
         event: None,
         last_issue: None,
         frozen: None,
+        device_next: None,
     }
 }
 
@@ -203,7 +204,8 @@ impl Author {
         let (claim, reason) = (ClaimId(claim), "MARK-VOID".to_owned());
         let event = next(&mut self.ours, EventKind::Voided, claim, reason.as_bytes());
         let series = SeriesNo(1);
-        let voided = Voided { claim, series, number: Some(number), reason, at: at(), event };
+        let voided =
+            Voided { claim, series, number: Some(number), drawn: None, reason, at: at(), event };
         Batch { voided: vec![voided], series: vec![self.ours.clone()], ..Batch::default() }
     }
 
@@ -243,7 +245,7 @@ impl Author {
             text: text("MARK-INCIDENT"),
         };
         let closed = ClosedSerial { request: key("MARK-REQUEST"), at: at() };
-        vec![
+        let mut story = vec![
             self.registry(),
             self.claims(&["S1", "S2", "S3", "S4"]),
             self.issue(1),
@@ -257,7 +259,9 @@ impl Author {
             Batch { deliveries: vec![delivery(2, &[6])], ..Batch::default() },
             self.issue(4),
             self.claims(&["S7"]),
-        ]
+        ];
+        story.iter_mut().fold(None, |journal, batch| batch.chain(journal));
+        story
     }
 }
 

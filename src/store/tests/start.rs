@@ -143,10 +143,23 @@ fn lost_books_refuse_the_start_and_fresh_ones_are_made() {
 #[test]
 fn a_newer_schema_refuses_an_older_binary() {
     let dir = told();
-    super::spoil(dir.path(), "PRAGMA user_version = 2");
+    super::spoil(dir.path(), "PRAGMA user_version = 3");
     let opened = embedded::open(&Options::in_dir(dir.path()));
-    assert!(matches!(opened, Err(StoreError::Newer { found: 2, .. })), "{opened:?}");
-    assert!(matches!(verified(dir.path()), Err(StoreError::Newer { found: 2, .. })));
+    assert!(matches!(opened, Err(StoreError::Newer { found: 3, .. })), "{opened:?}");
+    assert!(matches!(verified(dir.path()), Err(StoreError::Newer { found: 3, .. })));
+}
+
+#[test]
+fn the_books_of_a_pre_release_are_refused_and_left_as_they_are() {
+    let dir = told();
+    super::spoil(dir.path(), "PRAGMA user_version = 1");
+    let before = files(dir.path(), &[BOOKS, MARK]);
+    let opened = embedded::open(&Options::in_dir(dir.path()));
+    let refused = opened.map(drop).unwrap_err();
+    assert!(matches!(refused, StoreError::Older { found: 1, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("a pre-release made them"), "{refused}");
+    assert!(matches!(verified(dir.path()), Err(StoreError::Older { found: 1, .. })));
+    assert!(files(dir.path(), &[BOOKS, MARK]) == before, "books that were refused were changed");
 }
 
 #[test]
@@ -180,7 +193,7 @@ fn the_tail_of_an_unfinished_commit_is_dropped_and_reported() {
     let writer = Connection::open(dir.path().join(BOOKS)).unwrap();
     writer.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE").unwrap();
     for no in 1_000..1_400 {
-        let sql = "INSERT INTO incident VALUES (?, 0, 0, 0, hex(zeroblob(400)), 0)";
+        let sql = "INSERT INTO setting VALUES (?, zeroblob(800), 0)";
         writer.execute(sql, [no]).unwrap();
     }
     let copy = folder();
