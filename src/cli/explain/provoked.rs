@@ -162,6 +162,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_read_only_store_refuses_everything_new_and_answers_what_it_knows",
     ),
     (
+        Reason::BackupFailed,
+        "tests/crash/backup.rs",
+        "a_disk_that_is_full_of_the_copy_ends_the_backup_alone",
+    ),
+    (
         Reason::Overloaded,
         "src/admission/mod.rs",
         "calls_above_the_bound_are_told_later_until_one_ends",
