@@ -104,11 +104,10 @@ impl Round<'_> {
             return Ok(None);
         }
         let wire = &checked.draft.wire;
-        let Some(number) = InvoiceNumber::parse_number(&wire.original_number) else {
+        let Some(number) = checked.original.clone() else {
             let hint = "a red invoice names the code and number of its blue one";
             return Err(Refusal::new(Reason::RedOriginalMissing, hint));
         };
-        let number = InvoiceNumber { code: wire.original_code.clone(), number };
         let holder = self.store.holder(&number).map_err(|error| unreadable(&error))?;
         let Some(blue) = holder else {
             return Err(not_here(&number));

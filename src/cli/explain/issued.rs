@@ -191,20 +191,6 @@ pub(super) const PAGES: &[Page] = &[
         ),
     ),
     page(
-        Reason::BackupFailed,
-        Resend::AfterFix,
-        (
-            "The copy could not be written; it is removed, and the books are not concerned.",
-            "备份文件无法写出；账簿不受影响，未完成的备份已删除。",
-        ),
-        ("Nothing; platforms do not see this.", "平台不会遇到。"),
-        (
-            "Read the words behind the reason: free space where the backup goes, or name another \
-             directory, and run it again.",
-            "按原因后的说明处理：为备份目标腾出空间或另选目录，再执行一次。",
-        ),
-    ),
-    page(
         Reason::Overloaded,
         Resend::SameSerial,
         ("The proxy sheds load before anything is spent.", "代理在占用资源前丢弃过载请求。"),

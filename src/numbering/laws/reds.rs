@@ -96,6 +96,7 @@ fn request(serial: &str, lines: &[(i32, i64, i64)], original: Option<&InvoiceNum
         Totals { amount: Fen(wire.amount_fen), tax: Fen(wire.tax_fen), total: Fen(wire.total_fen) };
     Checked {
         draft: contract::normalise(Some(wire)).unwrap(),
+        original: original.cloned(),
         color: if original.is_some() { Color::Red } else { Color::Blue },
         totals,
         ..world::checked(0, 0, 2)
