@@ -1,5 +1,5 @@
-//! Red letters (红字): what a red draft takes of its blue invoice, claimed in the assigning commit and
-//! given back by a void or by proof that nothing was issued. Source: docs/domain.md 3.8.
+//! Red letters (红字): what a red draft takes of its blue invoice, claimed in the assigning commit
+//! and given back by a void or by proof that nothing was issued. Source: docs/domain.md 3.8.
 
 use super::{
     Numbering,
@@ -97,8 +97,8 @@ impl Round<'_> {
     /// What a red draft would take of its blue invoice; none for a blue draft.
     ///
     /// # Errors
-    /// `RedOriginalMissing`, `RedOriginalUnknown`, `RedAlreadyFull`, or `RedExceedsBalance` with the
-    /// exact difference.
+    /// `RedOriginalMissing`, `RedOriginalUnknown`, `RedAlreadyFull`, or `RedExceedsBalance` with
+    /// the exact difference.
     pub(super) fn hold(&self, checked: &Checked) -> Result<Option<Hold>, Refusal> {
         if checked.color == Color::Blue {
             return Ok(None);
