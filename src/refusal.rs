@@ -40,8 +40,14 @@ reasons! {
     TaxpayerNotBound = "TAXPAYER_NOT_BOUND", Denied;
     RateLimited = "RATE_LIMITED", Quota;
     MalformedMessage = "MALFORMED_MESSAGE", Caller;
+    EncodingMismatch = "ENCODING_MISMATCH", Caller;
+    DuplicateField = "DUPLICATE_FIELD", Caller;
+    EncryptionUnsupported = "ENCRYPTION_UNSUPPORTED", Caller;
     FieldMissing = "FIELD_MISSING", Caller;
     FieldInvalid = "FIELD_INVALID", Caller;
+    DecimalFormat = "DECIMAL_FORMAT", Caller;
+    DecimalPrecision = "DECIMAL_PRECISION", Caller;
+    TaxIncludedUnsupported = "TAX_INCLUDED_UNSUPPORTED", Caller;
     FieldTooLong = "FIELD_TOO_LONG", Caller;
     TextNotGbk = "TEXT_NOT_GBK", Caller;
     TaxpayerIdFormat = "TAXPAYER_ID_FORMAT", Caller;

@@ -130,6 +130,48 @@ pub(super) const PAGES: &[Page] = &[
         operator: NOTHING,
     },
     Page {
+        reason: Reason::EncodingMismatch,
+        legacy: "9996",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "The bytes of a legacy message are not in the encoding that its XML declaration \
+             names, or the encoding is not offered.",
+            "旧接口报文的字节与 XML 声明的编码不符，或不支持该编码。",
+        ),
+        caller: Text::new(
+            "Declare what is sent: utf-8, gbk (without four-byte forms) or gb18030.",
+            "声明与实际一致：utf-8、gbk（不含四字节）或 gb18030。",
+        ),
+        operator: NOTHING,
+    },
+    Page {
+        reason: Reason::DuplicateField,
+        legacy: "9996",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "A legacy message gives one field twice; two readers would not agree on its value.",
+            "旧接口报文中同一字段出现两次，取值有歧义。",
+        ),
+        caller: Text::new("Send each field once.", "每个字段只出现一次。"),
+        operator: NOTHING,
+    },
+    Page {
+        reason: Reason::EncryptionUnsupported,
+        legacy: "9010",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "The content of a legacy message is encrypted in a way that is not taken (3DES, \
+             enveloped data).",
+            "旧接口报文内容的加密方式不受支持（3DES、数字信封）。",
+        ),
+        caller: Text::new(
+            "Send it plain (encryptCode 0) or signed (encryptCode 2); the connection itself \
+             is encrypted.",
+            "改为明文（encryptCode 0）或签名（encryptCode 2）；链路本身已加密。",
+        ),
+        operator: NOTHING,
+    },
+    Page {
         reason: Reason::FieldMissing,
         legacy: "4100/91xx",
         resend: Resend::AfterFix,
@@ -147,6 +189,48 @@ pub(super) const PAGES: &[Page] = &[
             "字段取值不合规：格式、范围、未定义取值或控制字符。",
         ),
         caller: Text::new("Correct every field that the violations name.", "更正所列字段。"),
+        operator: NOTHING,
+    },
+    Page {
+        reason: Reason::DecimalFormat,
+        legacy: "9997/91xx",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "An amount or rate of a legacy message is no plain decimal number: an exponent, \
+             a sign +, a blank, NaN, or too large.",
+            "旧接口报文的金额或税率不是普通十进制数：含指数、正号、空格、NaN，或数值过大。",
+        ),
+        caller: Text::new(
+            "Write it like 1234.50, with a minus sign at most.",
+            "按 1234.50 的形式填写，至多带负号。",
+        ),
+        operator: NOTHING,
+    },
+    Page {
+        reason: Reason::DecimalPrecision,
+        legacy: "9997/91xx",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "An amount of a legacy message has more than two decimals, or a rate more than \
+             six. Nothing is rounded here.",
+            "旧接口报文的金额超过两位小数，或税率超过六位小数；此处不作四舍五入。",
+        ),
+        caller: Text::new(
+            "Round before sending, so that both sides keep the same amount.",
+            "发送前自行舍入，使双方金额一致。",
+        ),
+        operator: NOTHING,
+    },
+    Page {
+        reason: Reason::TaxIncludedUnsupported,
+        legacy: "9997",
+        resend: Resend::AfterFix,
+        cause: Text::new(
+            "The message says that its amounts include tax (HSBZ=1, 含税标志). Converting them \
+             would edit money.",
+            "报文标明金额含税（HSBZ=1），换算即改动金额。",
+        ),
+        caller: Text::new("Send amounts without tax and HSBZ 0.", "以不含税金额开票，HSBZ 填 0。"),
         operator: NOTHING,
     },
     Page {
