@@ -20,6 +20,8 @@ pub mod delivery;
 pub mod engine;
 /// 2  Peer certificate → platform.
 pub mod identity;
+/// The second edge: legacy XML ↔ the same domain types.
+pub mod legacy;
 /// 1  Connections, TLS, limits, wire ↔ domain.
 pub mod listener;
 /// 5  The actor that owns every number; finisher; recovery.

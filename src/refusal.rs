@@ -56,6 +56,10 @@ reasons! {
     MalformedMessage = "MALFORMED_MESSAGE", Caller, "9996";
     EncodingMismatch = "ENCODING_MISMATCH", Caller, "9996";
     DuplicateField = "DUPLICATE_FIELD", Caller, "9996";
+    EncryptionUnsupported = "ENCRYPTION_UNSUPPORTED", Caller, "9010";
+    DecimalFormat = "DECIMAL_FORMAT", Caller, "9997/91xx";
+    DecimalPrecision = "DECIMAL_PRECISION", Caller, "9997/91xx";
+    TaxIncludedUnsupported = "TAX_INCLUDED_UNSUPPORTED", Caller, "9997";
     FieldMissing = "FIELD_MISSING", Caller, "4100/91xx";
     FieldInvalid = "FIELD_INVALID", Caller, "4100/91xx";
     FieldTooLong = "FIELD_TOO_LONG", Caller, "4100/-10321";

@@ -191,4 +191,58 @@ pub(super) const PAGES: &[Page] = &[
         ("Send each element once.", "每个元素只发送一次。"),
         NOTHING,
     ),
+    page(
+        Reason::EncryptionUnsupported,
+        Resend::AfterFix,
+        (
+            "The content of a legacy message is encrypted in a way that is not taken (3DES, \
+             enveloped data).",
+            "旧接口报文内容的加密方式不受支持（3DES、数字信封）。",
+        ),
+        (
+            "Send it plain (encryptCode 0) or signed (encryptCode 2); the connection itself \
+             is encrypted.",
+            "改为明文（encryptCode 0）或签名（encryptCode 2）；链路本身已加密。",
+        ),
+        NOTHING,
+    ),
+    page(
+        Reason::DecimalFormat,
+        Resend::AfterFix,
+        (
+            "An amount or rate of a legacy message is no plain decimal number: an exponent, \
+             a sign +, a blank, NaN, or too large.",
+            "旧接口报文的金额或税率不是普通十进制数：含指数、正号、空格、NaN，或数值过大。",
+        ),
+        (
+            "Write it like 1234.50, with a minus sign at most.",
+            "按 1234.50 的形式填写，至多带负号。",
+        ),
+        NOTHING,
+    ),
+    page(
+        Reason::DecimalPrecision,
+        Resend::AfterFix,
+        (
+            "An amount of a legacy message has more than two decimals, or a rate more than \
+             six. Nothing is rounded here.",
+            "旧接口报文的金额超过两位小数，或税率超过六位小数；此处不作四舍五入。",
+        ),
+        (
+            "Round before sending, so that both sides keep the same amount.",
+            "发送前自行舍入，使双方金额一致。",
+        ),
+        NOTHING,
+    ),
+    page(
+        Reason::TaxIncludedUnsupported,
+        Resend::AfterFix,
+        (
+            "The message says that its amounts include tax (HSBZ=1, 含税标志). Converting them \
+             would edit money.",
+            "报文标明金额含税（HSBZ=1），换算即改动金额。",
+        ),
+        ("Send amounts without tax and HSBZ 0.", "以不含税金额开票，HSBZ 填 0。"),
+        NOTHING,
+    ),
 ];

@@ -37,6 +37,20 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "tests/it/listener.rs",
         "broken_and_oversized_messages_are_refused_and_the_connection_lives",
     ),
+    (Reason::EncodingMismatch, LEGACY, "an_encoding_that_is_not_the_declared_one_is_refused"),
+    (Reason::DuplicateField, LEGACY, "what_is_given_twice_is_refused"),
+    (
+        Reason::EncryptionUnsupported,
+        LEGACY,
+        "content_that_is_not_what_its_description_says_is_refused",
+    ),
+    (Reason::DecimalFormat, LEGACY, "amounts_that_are_not_exact_are_refused_and_never_rounded"),
+    (Reason::DecimalPrecision, LEGACY, "amounts_that_are_not_exact_are_refused_and_never_rounded"),
+    (
+        Reason::TaxIncludedUnsupported,
+        LEGACY,
+        "amounts_that_are_not_exact_are_refused_and_never_rounded",
+    ),
     (Reason::FieldMissing, TEXTS, "mandatory_fields_must_be_there"),
     (Reason::FieldInvalid, TEXTS, "codes_have_their_shape"),
     (Reason::FieldTooLong, TEXTS, "lengths_are_counted_in_gbk_bytes_up_to_the_limit"),
@@ -188,6 +202,7 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
 const KINDS: &str = "src/contract/tests/kinds.rs";
 const MONEY: &str = "src/contract/tests/money.rs";
 const RATES: &str = "src/contract/tests/rates.rs";
+const LEGACY: &str = "src/legacy/tests/bad_input.rs";
 const RED: &str = "src/contract/tests/red.rs";
 const REDS: &str = "tests/it/reds.rs";
 const TEXTS: &str = "src/contract/tests/texts.rs";
@@ -203,8 +218,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::TaxpayerForbidden, "the device's taxpayer info"),
     (Reason::RateLimited, "admission's rates"),
     (Reason::SessionLimit, "accreditation"),
-    (Reason::EncodingMismatch, "the legacy edge"),
-    (Reason::DuplicateField, "the legacy edge"),
     (Reason::RedPeriod, "monitor data"),
     (Reason::SerialInProgress, "the legacy edge"),
     (Reason::SingleLimitExceeded, "monitor data"),

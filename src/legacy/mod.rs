@@ -1,0 +1,38 @@
+//! The second edge's codec: legacy XML ↔ the same domain types as gRPC. Pure: bytes in, typed
+//! request out; typed answer in, bytes out. No I/O, no HTTP, no numbering, no clock.
+//!
+//! Invariants: money is read exactly or refused; what two readers could read differently is
+//! refused; nothing that was sent as a password is kept; in doubt never becomes a failure code.
+
+mod answer;
+mod ask;
+mod business;
+mod charset;
+mod codes;
+mod dialect;
+mod document;
+mod envelope;
+mod fields;
+mod findings;
+mod issue;
+mod number;
+mod print;
+mod reply;
+mod request;
+mod row;
+mod table;
+mod xml;
+
+#[cfg(test)]
+mod round_trip;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answer, Device, Found, Monitor, Segment, Standing, Stock};
+pub use business::{Call, Fault, MESSAGE_MAX, decode_business};
+pub use charset::Charset;
+pub use dialect::{Dialect, Doubt};
+pub use document::conversion_markdown;
+pub use envelope::{Content, Head, Interface, decode_interface};
+pub use reply::{Frame, Printed, Reply};
+pub use request::{About, Address, Issue, LegacyRequest, Operation, Query, Void, VoidKind, Wanted};
