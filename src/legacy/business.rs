@@ -15,8 +15,9 @@ use crate::refusal::{Reason, Refusal};
 /// Longest message. Unit: bytes. 2000 lines of 700 bytes, and some.
 pub const MESSAGE_MAX: usize = 2 << 20;
 
-/// Letters of `id` and `comment` that are echoed.
-const ECHO_MAX: usize = 40;
+/// Letters of a caller's text that are echoed; the longest of the contracts, dataExchangeId, has
+/// about 50.
+const ECHO_MAX: usize = 100;
 
 /// A decoded message and how to answer it.
 #[derive(Debug, Clone, PartialEq)]

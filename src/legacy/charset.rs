@@ -163,18 +163,33 @@ fn shortened(label: &str) -> String {
     label.chars().take(20).collect()
 }
 
-/// The declared name, if any. Every encoding offered has ASCII as it is.
+/// The declared name, if any. Every encoding offered has ASCII as it is, so the declaration can be
+/// read before the encoding is known; it is read by its grammar (XML 1.0, 2.8), since a name found
+/// by searching could stand anywhere.
 fn declared(body: &[u8]) -> Result<Option<&str>, CharsetError> {
     let Some(rest) = body.strip_prefix(b"<?xml") else { return Ok(None) };
     let head = &rest[..rest.len().min(DECLARATION_MAX)];
     let end = head.windows(2).position(|pair| pair == b"?>").ok_or(CharsetError::Declaration)?;
     let text = str::from_utf8(&head[..end]).map_err(|_| CharsetError::Declaration)?;
-    let Some((_, after)) = text.split_once("encoding") else { return Ok(None) };
-    let value = after.trim_start().strip_prefix('=').ok_or(CharsetError::Declaration)?.trim_start();
-    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-    let inner = &value[quote.ok_or(CharsetError::Declaration)?.len_utf8()..];
-    let (label, _) = inner.split_once(quote.unwrap_or('"')).ok_or(CharsetError::Declaration)?;
-    Ok(Some(label))
+    let (version, rest) = assigned(text, "version").ok_or(CharsetError::Declaration)?;
+    let (label, rest) = match assigned(rest, "encoding") {
+        Some((label, rest)) => (Some(label), rest),
+        None => (None, rest),
+    };
+    let rest = assigned(rest, "standalone").map_or(rest, |(_, rest)| rest);
+    if version != "1.0" || !rest.trim_ascii().is_empty() {
+        return Err(CharsetError::Declaration);
+    }
+    Ok(label)
+}
+
+/// Reads ` name = "value"`: the value, and what follows it.
+fn assigned<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let inner = text.trim_ascii_start();
+    let after = inner.strip_prefix(name).filter(|_| inner.len() < text.len())?;
+    let value = after.trim_ascii_start().strip_prefix('=')?.trim_ascii_start();
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    value.get(1..)?.split_once(quote)
 }
 
 fn decode_as(body: &[u8], charset: Charset) -> Result<Cow<'_, str>, CharsetError> {
@@ -299,13 +314,25 @@ mod tests {
 
     #[test]
     fn a_declaration_that_cannot_be_read_is_refused() {
-        for head in ["<?xml encoding", "<?xml encoding?>", "<?xml encoding=gbk?>"] {
+        for head in [
+            "<?xml encoding?>",
+            "<?xml version='1.0' encoding",
+            "<?xml version='1.0' encoding=gbk?>",
+            "<?xml version='1.0' encoding='gbk?>",
+            "<?xml version='1.0' xencoding='gbk'?>",
+            "<?xml version='1.0' standalone='encoding=\"gbk\"' x?>",
+            "<?xml version='1.0'encoding='gbk'?>",
+            "<?xml version='1.0' encoding='gbk' encoding='utf-8'?>",
+            "<?xml version='1.1' encoding='gbk'?>",
+            "<?xml-stylesheet encoding='gbk'?>",
+            "<?xml encoding='gbk'?>",
+        ] {
             bad(head.as_bytes(), "declaration");
         }
-        bad(b"<?xml encoding=\"gbk?>", "declaration");
         bad(&[b"<?xml ".as_slice(), &b" ".repeat(300), b"?>"].concat(), "declaration");
         assert_eq!(decode(b"<?xml version='1.0'?><a/>").unwrap().1, Charset::Utf8);
-        assert_eq!(decode(b"<?xml encoding = 'GBK' ?><a/>").unwrap().1, Charset::Gbk);
+        let spaced = b"<?xml\tversion='1.0'\n encoding = \"GBK\" standalone='yes' ?><a/>";
+        assert_eq!(decode(spaced).unwrap().1, Charset::Gbk);
     }
 
     #[test]

@@ -18,9 +18,9 @@ use crate::refusal::{Reason, Refusal};
 pub enum Frame {
     /// `<business>`, with the caller's id and comment.
     Business {
-        /// Id, at most 40 characters.
+        /// Id, at most 100 characters.
         id: String,
-        /// Comment, at most 40 characters.
+        /// Comment, at most 100 characters.
         comment: String,
     },
     /// `<interface>`, with the caller's header.
@@ -36,7 +36,7 @@ pub struct Reply {
     pub dialect: Dialect,
     /// What was asked for; `None` when that could not be read.
     pub operation: Option<Operation>,
-    /// Request serial, at most 40 characters; empty when there is none. Refusals echo it.
+    /// Request serial, at most 100 characters; empty when there is none. Refusals echo it.
     pub serial: String,
     /// What stands around it.
     pub frame: Frame,
@@ -102,6 +102,12 @@ impl Reply {
                 Doubt::HoldThenClose => None,
             },
             Answer::Refused(refusal) => Some(refused(refusal)),
+            // Success without a number would be none; a failure might be none either.
+            Answer::Invoices(found)
+                if found.is_empty() && self.operation == Some(Operation::Issue) =>
+            {
+                self.state(&Answer::InDoubt)
+            }
             Answer::Invoices(found)
                 if found.is_empty() && self.operation == Some(Operation::Query) =>
             {

@@ -107,6 +107,7 @@ impl<'a> Tree<'a> {
             Event::Decl(_) => Err("an XML declaration that is not at the start"),
             Event::Start(start) => self.open(&start, at),
             Event::End(_) => self.close(),
+            Event::Text(text) if text.contains("]]>") => Err("not well-formed"),
             Event::Text(text) => self.text(text.into_inner()),
             Event::CData(text) if self.open.is_empty() => {
                 drop(text);
@@ -220,6 +221,9 @@ fn is_allowed(c: char) -> bool {
 }
 
 fn attributes(start: &BytesStart<'_>) -> Result<Vec<(String, String)>, Wrong> {
+    if !is_spaced(start.attributes_raw()) {
+        return Err("attributes stand without white space between them");
+    }
     let mut found = Vec::new();
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|_| "an attribute is malformed or given twice")?;
@@ -236,6 +240,25 @@ fn attributes(start: &BytesStart<'_>) -> Result<Vec<(String, String)>, Wrong> {
         found.push((name.to_owned(), value.into_owned()));
     }
     Ok(found)
+}
+
+/// Whether white space follows each value (XML 1.0, 3.1), which the parser does not ask for.
+fn is_spaced(attributes: &str) -> bool {
+    let mut quote = None;
+    let mut rest = attributes.chars().peekable();
+    while let Some(c) = rest.next() {
+        match quote {
+            None if matches!(c, '"' | '\'') => quote = Some(c),
+            Some(open) if open == c => {
+                quote = None;
+                if rest.peek().is_some_and(|next| !matches!(next, ' ' | '\t' | '\r' | '\n')) {
+                    return false;
+                }
+            }
+            None | Some(_) => {}
+        }
+    }
+    true
 }
 
 /// A numeric character or one of the five entities.
@@ -321,6 +344,8 @@ mod tests {
         bad("<a/><![CDATA[x]]>", "outside the root");
         bad("<a b='1' b='2'/>", "given twice");
         bad("<a b=1/>", "malformed");
+        bad("<a b='1'c='2'/>", "white space");
+        bad("<a><b>x]]>y</b></a>", "well-formed");
         bad("<a><b></a></b>", "well-formed");
         bad("<税/>", "name");
         bad("", "no root");

@@ -98,6 +98,7 @@ fn an_envelope_is_answered_with_its_own_header_and_content_in_its_own_encoding()
     for (name, expect) in [
         ("interfaceCode", "DFXJ1001"),
         ("requestCode", "00000001"),
+        ("dataExchangeId", "00000001DFXJ100120260102000000001"),
         ("taxpayerId", "91000000TEST000001"),
     ] {
         assert_eq!(info.child_text(name), expect);
@@ -122,6 +123,10 @@ fn doubt_is_told_where_there_is_a_code_for_it_and_held_elsewhere() {
         let reply = business(bytes).reply;
         assert_eq!(reply.dialect.in_doubt(), Doubt::HoldThenClose);
         assert_eq!(reply.print(&Answer::InDoubt), Printed::HoldThenClose);
+        if reply.operation == Some(Operation::Issue) {
+            let nothing = Answer::Invoices(Vec::new());
+            assert_eq!(reply.print(&nothing), Printed::HoldThenClose);
+        }
     }
     for bytes in [ENVELOPE, ENVELOPE_OLDER] {
         let text = text_of(&decode_plain(bytes).unwrap().reply, &Answer::InDoubt);
