@@ -65,9 +65,16 @@ pub(super) fn codes(reason: Reason) -> Codes {
         R::DiscountLineOrder => ("9145", "9997", DEVICE_FAILED),
         R::DiscountLineAmount => ("9146", "9997", DEVICE_FAILED),
         R::LineCount => ("9122", "4100", DEVICE_FAILED),
+        other => return state_codes(other),
+    };
+    Codes(platform, common, device)
+}
+
+/// The codes of what the state refuses. Where a family knows none, its general failure stands.
+fn state_codes(reason: Reason) -> Codes {
+    use Reason as R;
+    let (platform, common, device) = match reason {
         R::SerialConflict => ("9990", "9990", "-10324"),
-        // Never answered: a serial in progress, or an unknown outcome, is in doubt (`in_doubt`).
-        R::SerialInProgress | R::OutcomeUnknown => (FAILED, FAILED, DEVICE_FAILED),
         R::SerialClosed | R::NotIssued => ("8001", "8001", DEVICE_FAILED),
         R::ClockSkew => (FAILED, "9998", "-10312"),
         R::SingleLimitExceeded => (FAILED, "9998", "-10306"),
@@ -78,9 +85,6 @@ pub(super) fn codes(reason: Reason) -> Codes {
         }
         R::NumberMismatch => ("1003", "1003", "-10311"),
         R::DevicePinLocked | R::DeviceCertInvalid => (FAILED, "9998", DEVICE_FAILED),
-        R::QrInvalid | R::UploadIncomplete | R::ReconcileMismatch => {
-            (FAILED, FAILED, DEVICE_FAILED)
-        }
         R::QuotaExhausted => (FAILED, "9998", DEVICE_FAILED),
         R::OriginInfoMissing | R::RedConfirmationMissing => ("9100", "9997", DEVICE_FAILED),
         R::NoNumbers => ("1002", "1002", "-10311"),
@@ -89,11 +93,11 @@ pub(super) fn codes(reason: Reason) -> Codes {
         R::DeviceUnavailable => (FAILED, "9998", DEVICE_FAILED),
         R::DeviceAmbiguous => (FAILED, "4100", DEVICE_FAILED),
         R::SignerAnswerInvalid => ("8009", "8009", DEVICE_FAILED),
-        R::VoidNotAllowed | R::AlreadyExists => (FAILED, FAILED, DEVICE_FAILED),
         R::NotFound => (FAILED, "9001", DEVICE_FAILED),
         R::StoreFull | R::StoreReadOnly | R::BackupFailed => ("9009", "8010", DEVICE_FAILED),
         R::NotBuilt => ("9002", "2000", DEVICE_FAILED),
-        R::Internal => (FAILED, FAILED, DEVICE_FAILED),
+        // A serial in progress and an unknown outcome are never answered: they are in doubt.
+        _ => (FAILED, FAILED, DEVICE_FAILED),
     };
     Codes(platform, common, device)
 }

@@ -162,7 +162,8 @@ impl<'a> Tree<'a> {
     }
 
     fn text(&mut self, text: Cow<'a, str>) -> Result<(), Wrong> {
-        if !text.chars().all(is_allowed) {
+        let plain = |byte: u8| matches!(byte, b' '..=b'~');
+        if !text.bytes().all(plain) && !text.chars().all(is_allowed) {
             return Err("a control character");
         }
         match self.open.last_mut() {
@@ -221,6 +222,9 @@ fn is_allowed(c: char) -> bool {
 }
 
 fn attributes(start: &BytesStart<'_>) -> Result<Vec<(String, String)>, Wrong> {
+    if start.attributes_raw().is_empty() {
+        return Ok(Vec::new());
+    }
     if !is_spaced(start.attributes_raw()) {
         return Err("attributes stand without white space between them");
     }
