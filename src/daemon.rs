@@ -4,7 +4,7 @@ use crate::{
     admin,
     admission::Admission,
     clock::Clock,
-    config::Config,
+    config::{Config, ConfigMistake},
     contract::gbk_len,
     delivery::worker::{Delivery, Settings},
     health::Ops,
@@ -22,7 +22,7 @@ use crate::{
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
-pub use crate::engine::{Core, EngineError, open_core};
+pub use crate::engine::{Core, EngineError, load_profiles, open_core};
 
 /// Pause between two looks at claims that are due again.
 const TICK: Duration = Duration::from_millis(20);
@@ -42,6 +42,9 @@ pub enum BuildError {
     /// Books, numbering or keys.
     #[error(transparent)]
     Engine(EngineError),
+    /// Rule profiles.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Profiles(Vec<ConfigMistake>),
     /// A file.
     #[error("read {path}")]
     File {
@@ -106,6 +109,7 @@ pub async fn start(
     let warmed = gbk_len("税");
     tracing::debug!(warmed, "GBK table built");
     let passphrase = read_passphrase(config)?;
+    let profiles = load_profiles(config.profiles_dir.as_deref()).map_err(BuildError::Profiles)?;
     let options = Options {
         dir: config.data_dir.clone(),
         watermark: config.watermark_path.clone(),
@@ -122,7 +126,7 @@ pub async fn start(
         .map_err(BuildError::Upstream)?;
     let platform_socket = listen(config.platform_address).await?;
     let ops_socket = listen(config.ops_address).await?;
-    let core = open_core(&options, &passphrase, numbering_limits(config), &clock)
+    let core = open_core(&options, &passphrase, numbering_limits(config), &clock, profiles)
         .await
         .map_err(BuildError::Engine)?;
     serve(config, core, (platform_socket, ops_socket), (tls, upstream), (exporter, clock)).await

@@ -3,6 +3,7 @@
 
 use crate::{
     clock::Clock,
+    config::ConfigMistake,
     contract::Profiles,
     health::Readiness,
     model::{BatchNo, Kind},
@@ -20,6 +21,8 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -89,6 +92,48 @@ impl std::fmt::Debug for Core {
     }
 }
 
+/// The rule profiles: the embedded ones, and every `*.toml` of an operator's directory.
+///
+/// # Errors
+/// Every file that cannot be read or is no profile, with line and column.
+pub fn load_profiles(dir: Option<&Path>) -> Result<Profiles, Vec<ConfigMistake>> {
+    let Some(dir) = dir else { return Ok(Profiles::embedded()) };
+    let mistake = |key: &Path, problem: String| ConfigMistake {
+        key: key.display().to_string(),
+        problem,
+        hint: "deploy/profiles has profiles to start from".to_owned(),
+    };
+    let unreadable =
+        |path: &Path, error: io::Error| mistake(path, format!("cannot be read: {error}"));
+    let paths = profile_paths(dir).map_err(|error| vec![unreadable(dir, error)])?;
+    let (mut texts, mut mistakes) = (Vec::new(), Vec::new());
+    for path in paths {
+        match fs::read_to_string(&path) {
+            Ok(text) => texts.push((path.display().to_string(), text)),
+            Err(error) => mistakes.push(unreadable(&path, error)),
+        }
+    }
+    let files = texts.iter().map(|(file, text)| (file.as_str(), text.as_str()));
+    match Profiles::with_files(files) {
+        Ok(profiles) if mistakes.is_empty() => Ok(profiles),
+        Ok(_) => Err(mistakes),
+        Err(bad) => {
+            mistakes.extend(bad.into_iter().map(|bad| mistake(Path::new(&bad.file), bad.problem)));
+            Err(mistakes)
+        }
+    }
+}
+
+/// The profiles of a directory, by name, so that complaints come in one order.
+fn profile_paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries: io::Result<Vec<_>> =
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let is_toml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    let mut paths: Vec<_> = entries?.into_iter().filter(is_toml).collect();
+    paths.sort_unstable();
+    Ok(paths)
+}
+
 /// Opens the books and starts numbering and signers.
 ///
 /// # Errors
@@ -98,6 +143,7 @@ pub async fn open_core(
     passphrase: &Secret<String>,
     limits: numbering::Limits,
     clock: &Clock,
+    profiles: Profiles,
 ) -> Result<Core, EngineError> {
     let opened = embedded::open(options).map_err(EngineError::Store)?;
     say(&opened.report);
@@ -121,7 +167,7 @@ pub async fn open_core(
         numbering,
         finisher,
         keys: Arc::new(keys),
-        profiles: Profiles::embedded(),
+        profiles,
         report: opened.report,
         open_batches,
         checkpointer,

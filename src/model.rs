@@ -272,6 +272,13 @@ impl CstTime {
         Self::from_unix(DateTime::parse_from_rfc3339(text).ok()?.timestamp())
     }
 
+    /// The last second of a day in China. `None` outside the years chrono can hold.
+    #[must_use]
+    pub fn last_of(day: NaiveDate) -> Option<Self> {
+        let last = day.and_hms_opt(23, 59, 59)?.and_utc().timestamp();
+        Self::from_unix(last.checked_sub(CST_SECONDS.into())?)
+    }
+
     /// The day in China.
     #[must_use]
     pub fn day(self) -> NaiveDate {
@@ -311,6 +318,14 @@ mod tests {
         assert_eq!(time.rfc3339(), "1970-01-01T08:00:00+08:00");
         assert_eq!(CstTime::parse("1970-01-01T00:00:00Z"), Some(time));
         assert_eq!(CstTime::from_unix(1_767_196_800).unwrap().compact_day(), "20260101");
+    }
+
+    #[test]
+    fn a_day_ends_at_midnight_in_china() {
+        let day = CstTime::parse("2019-03-31T16:00:00Z").unwrap().day();
+        let last = CstTime::last_of(day).unwrap();
+        assert_eq!(last.rfc3339(), "2019-04-01T23:59:59+08:00");
+        assert_eq!(last.day(), day);
     }
 
     #[test]

@@ -99,12 +99,13 @@ fn code(blame: Blame) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::Violation;
+    use crate::refusal::{Severity, Violation};
 
     fn violations(count: usize, text: &str) -> Refusal {
         let violation = |line| Violation {
             field: format!("draft.lines[{line}].amount_fen"),
             reason: Reason::LineAmountMismatch,
+            severity: Severity::Refuse,
             en: format!("differs by 1 fen {text}"),
             zh: format!("相差 1 分 {text}"),
         };

@@ -1,10 +1,13 @@
 //! `skproxy config check`: every mistake at once, or what was understood.
 
 use super::Exit;
-use crate::config::Config;
+use crate::{
+    config::{Config, ConfigMistake},
+    engine::load_profiles,
+};
 use anyhow::Result;
 use clap::Subcommand;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -18,7 +21,7 @@ pub(super) enum ConfigCommand {
 
 pub(super) fn run(command: &ConfigCommand) -> Result<Exit> {
     let ConfigCommand::Check { config } = command;
-    match Config::load(config) {
+    match load(config) {
         Ok(config) => {
             for note in &config.notes {
                 eprintln!("note: {note}");
@@ -30,8 +33,15 @@ pub(super) fn run(command: &ConfigCommand) -> Result<Exit> {
     }
 }
 
+/// Reads a settings file and the rule profiles that it names.
+pub(super) fn load(path: &Path) -> Result<Config, Vec<ConfigMistake>> {
+    let config = Config::load(path)?;
+    load_profiles(config.profiles_dir.as_deref())?;
+    Ok(config)
+}
+
 /// Says every mistake on stderr.
-pub(super) fn report(mistakes: &[crate::config::ConfigMistake]) -> Exit {
+pub(super) fn report(mistakes: &[ConfigMistake]) -> Exit {
     for mistake in mistakes {
         eprintln!("skproxy: {mistake}");
     }

@@ -389,6 +389,7 @@ fn config(dir: &Path, pki: &DevPki, loopback: SocketAddr, admin_socket: &Path) -
         platform_address: loopback,
         ops_address: loopback,
         admin_socket: admin_socket.to_owned(),
+        profiles_dir: None,
         tls: Tls {
             server_cert: pki.server.cert.clone(),
             server_key: pki.server.key.clone(),

@@ -4,7 +4,7 @@
 use super::Exit;
 use crate::{
     clock::Clock,
-    config::{Config, LogFormat},
+    config::LogFormat,
     daemon::{self, Daemon},
     metrics,
 };
@@ -13,7 +13,7 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(path: &Path) -> Result<Exit> {
-    let config = match Config::load(path) {
+    let config = match super::config::load(path) {
         Ok(config) => config,
         Err(mistakes) => return Ok(super::config::report(&mistakes)),
     };

@@ -49,6 +49,8 @@ pub struct Config {
     pub ops_address: SocketAddr,
     /// The operators' Unix socket.
     pub admin_socket: PathBuf,
+    /// A directory with the operator's own rule profiles, beside the embedded ones.
+    pub profiles_dir: Option<PathBuf>,
     /// TLS towards platforms.
     pub tls: Tls,
     /// TLS towards the acceptance.
@@ -218,6 +220,7 @@ impl Config {
         let beside = |name: &str| data_dir.join(name);
         let watermark_path = reader.path(raw.watermark_path).unwrap_or_else(|| beside("watermark"));
         let admin_socket = reader.path(raw.admin_socket).unwrap_or_else(|| beside("admin.sock"));
+        let profiles_dir = raw.profiles_dir.map(|dir| reader.existing("profiles_dir", dir));
         let config = Self {
             platform_address: reader.address(
                 "platform_address",
@@ -245,6 +248,7 @@ impl Config {
             data_dir,
             watermark_path,
             admin_socket,
+            profiles_dir,
         };
         config.check_together(&mut reader);
         reader.finish(config)
@@ -285,6 +289,9 @@ impl Config {
         line(format!("platform_address = \"{}\"", self.platform_address));
         line(format!("ops_address = \"{}\"", self.ops_address));
         line(format!("admin_socket = {}", path(&self.admin_socket)));
+        if let Some(dir) = &self.profiles_dir {
+            line(format!("profiles_dir = {}", path(dir)));
+        }
         line("\n[tls]".to_owned());
         line(format!("server_cert = {}", path(&self.tls.server_cert)));
         line(format!("server_key = {}", path(&self.tls.server_key)));

@@ -13,6 +13,7 @@ pub(super) struct Raw {
     pub(super) platform_address: Option<String>,
     pub(super) ops_address: Option<String>,
     pub(super) admin_socket: Option<PathBuf>,
+    pub(super) profiles_dir: Option<PathBuf>,
     #[serde(default)]
     pub(super) tls: RawTls,
     #[serde(default)]

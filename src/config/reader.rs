@@ -54,6 +54,16 @@ impl Reader {
         path
     }
 
+    /// A directory that must be there.
+    pub(super) fn existing(&mut self, key: &str, value: PathBuf) -> PathBuf {
+        let path = self.required(key, Some(value));
+        if !path.as_os_str().is_empty() && !path.is_dir() {
+            let problem = format!("{} is no directory", path.display());
+            self.mistake(key, &problem, "name a directory, or leave the key out");
+        }
+        path
+    }
+
     /// A file that must be readable.
     pub(super) fn file(&mut self, key: &str, value: Option<PathBuf>) -> PathBuf {
         let path = self.required(key, value);

@@ -70,10 +70,18 @@ fn the_annotated_example_shows_the_defaults() {
 }
 
 #[test]
+fn a_directory_of_profiles_must_be_there() {
+    check("profiles_dir = \".\"", &[]);
+    check("profiles_dir = \"gone\"", &[("profiles_dir", "gone is no directory")]);
+    check("profiles_dir = \"server.pem\"", &[("profiles_dir", "is no directory")]);
+    check("profiles_dir = \"\"", &[("profiles_dir", "is missing")]);
+}
+
+#[test]
 fn what_is_understood_reads_back_as_the_same_settings() {
     let dir = folder();
     let text = format!(
-        "ops_address = \"127.0.0.1:9\"\n{SMALLEST}
+        "ops_address = \"127.0.0.1:9\"\nprofiles_dir = \".\"\n{SMALLEST}
          log = {{ format = \"json\", level = \"debug\" }}
          limits = {{ streams_max = 7, connection_age_s = 11, drain_timeout_ms = 13 }}"
     );

@@ -1,19 +1,20 @@
 //! `Draft` → `Checked`: the rules of a profile over one draft, in the order of its fields. Pure;
 //! finds everything at once; edits nothing.
 //!
-//! Source: docs/domain.md, "Rules to enforce", rows 10 to 15 and 19 to 25. Rules that need state
-//! (limits, stock, periods) are the numbering actor's.
+//! Source: docs/domain.md, "Rules to enforce", rows 10 to 30. Rules that need state (limits, stock,
+//! periods, red balances) are the numbering actor's.
 
 use super::{
-    Checked, Draft, Target,
+    Checked, Draft, Target, differential,
     findings::{Field, Findings},
     lines, party,
     profile::Profile,
+    red, remark,
     text::measure,
     totals,
 };
 use crate::{
-    model::{Color, Fen, Kind, Totals},
+    model::{Color, CstTime, Fen, Kind, Totals},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
     registry::Device,
@@ -22,34 +23,92 @@ use crate::{
 /// Longest device id. Unit: characters.
 const DEVICE_ID_MAX: usize = 32;
 
-/// What the rules of lines and totals depend on.
+/// What the rules depend on beside the field that they look at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules<'a> {
     /// The device's profile.
     pub(super) profile: &'a Profile,
-    /// The sign rules of a blue invoice hold.
-    pub(super) blue: bool,
+    /// The kind, when it is known.
+    pub(super) kind: Option<Kind>,
+    /// The colour, when it is known; without one no sign is wrong.
+    pub(super) color: Option<Color>,
+    /// Differential taxing (差额征税).
+    pub(super) differential: bool,
 }
 
-/// Checks a draft against its device's profile.
+impl Rules<'_> {
+    /// Whether the kind is a special one (专票).
+    pub(super) fn is_special(self) -> bool {
+        match self.kind {
+            Some(Kind::SpecialPaper | Kind::ESpecial) => true,
+            Some(Kind::NormalPaper | Kind::Roll | Kind::ENormal) | None => false,
+        }
+    }
+
+    /// Whether an amount has the sign of what is sold: above zero on a blue invoice, below on a
+    /// red one.
+    pub(super) fn is_sold(self, amount: i64) -> bool {
+        match self.color {
+            Some(Color::Blue) => amount > 0,
+            Some(Color::Red) => amount < 0,
+            None => true,
+        }
+    }
+
+    /// Whether an amount has the other sign: that of a discount.
+    pub(super) fn is_returned(self, amount: i64) -> bool {
+        match self.color {
+            Some(Color::Blue) => amount < 0,
+            Some(Color::Red) => amount > 0,
+            None => false,
+        }
+    }
+
+    /// What is wrong with an amount that is not `is_sold`.
+    pub(super) fn sold_text(self) -> (&'static str, &'static str) {
+        match self.color {
+            Some(Color::Red) => ("must be below zero on a red invoice", "红字发票的金额须小于零"),
+            Some(Color::Blue) | None => {
+                ("must be above zero on a blue invoice", "蓝字发票的金额须大于零")
+            }
+        }
+    }
+
+    /// What is wrong with a tax that `is_returned`.
+    pub(super) fn tax_text(self) -> (&'static str, &'static str) {
+        match self.color {
+            Some(Color::Red) => ("must not be positive on a red invoice", "红字发票的税额不得为正"),
+            Some(Color::Blue) | None => {
+                ("must not be negative on a blue invoice", "蓝字发票的税额不得为负")
+            }
+        }
+    }
+}
+
+/// Checks a draft against its device's profile, as of `now`.
 ///
 /// # Errors
-/// Every violated rule, at most 64; the refusal's reason is the first one's.
-pub fn check(draft: Draft, target: Target<'_>, profile: &Profile) -> Result<Checked, Refusal> {
-    let mut findings = Findings::default();
+/// Every violated rule that refuses, at most 64; the refusal's reason is the first one's.
+pub fn check(
+    draft: Draft,
+    target: Target<'_>,
+    profile: &Profile,
+    now: CstTime,
+) -> Result<Checked, Refusal> {
+    let mut findings = Findings::under(&profile.severity);
     let wire = &draft.wire;
     let kind = kind(&mut findings, wire.kind, target.device);
-    let color = color(&mut findings, wire.color);
+    let color = color(&mut findings, wire.color, target);
+    let differential = wire.tax_method == i32::from(pb::TaxMethod::Differential);
+    let rules = Rules { profile, kind, color, differential };
     party::seller(&mut findings, wire.seller.as_ref(), target.taxpayer, profile);
-    party::buyer(&mut findings, wire.buyer.as_ref(), kind, profile);
-    header(&mut findings, wire, kind, profile);
-    let rules = Rules { profile, blue: color == Some(Color::Blue) };
+    party::buyer(&mut findings, wire.buyer.as_ref(), rules);
+    header(&mut findings, wire, rules);
+    let original = red::original(&mut findings, wire, rules);
     totals::signs(&mut findings, wire, rules);
-    lines::all(&mut findings, &wire.lines, rules);
+    let last_day = lines::all(&mut findings, wire, rules, now.day());
     totals::sums(&mut findings, wire, profile);
-    if let Some(refusal) = findings.into_refusal() {
-        return Err(refusal);
-    }
+    let warnings = findings.verdict()?;
     let (Some(kind), Some(color)) = (kind, color) else {
         return Err(Refusal::new(Reason::FieldMissing, "the kind or the colour is missing"));
     };
@@ -63,11 +122,13 @@ pub fn check(draft: Draft, target: Target<'_>, profile: &Profile) -> Result<Chec
         kind,
         color,
         totals,
-        valid_until: None,
+        original,
+        valid_until: last_day.and_then(CstTime::last_of),
+        warnings,
     })
 }
 
-fn kind(findings: &mut Findings, value: i32, device: &Device) -> Option<Kind> {
+fn kind(findings: &mut Findings<'_>, value: i32, device: &Device) -> Option<Kind> {
     const FIELD: Field = Field::of("kind");
     if value == 0 {
         findings.missing(FIELD);
@@ -87,17 +148,15 @@ fn kind(findings: &mut Findings, value: i32, device: &Device) -> Option<Kind> {
     kind
 }
 
-fn color(findings: &mut Findings, value: i32) -> Option<Color> {
+fn color(findings: &mut Findings<'_>, value: i32, target: Target<'_>) -> Option<Color> {
     const FIELD: Field = Field::of("color");
     match pb::InvoiceColor::try_from(value) {
         Ok(pb::InvoiceColor::Blue) => Some(Color::Blue),
         Ok(pb::InvoiceColor::Red) => {
-            findings.add(
-                FIELD,
-                Reason::OperationNotAllowed,
-                "red-letter invoices are not offered yet",
-                "暂不支持红字发票",
-            );
+            if !target.red_offered {
+                let (en, zh) = ("red-letter invoices are not offered yet", "暂不支持红字发票");
+                findings.add(FIELD, Reason::OperationNotAllowed, en, zh);
+            }
             Some(Color::Red)
         }
         Ok(pb::InvoiceColor::Unspecified) => {
@@ -112,36 +171,24 @@ fn color(findings: &mut Findings, value: i32) -> Option<Color> {
 }
 
 /// The texts and codes of the draft that are neither party's nor a line's.
-fn header(findings: &mut Findings, wire: &pb::InvoiceDraft, kind: Option<Kind>, profile: &Profile) {
-    let (lengths, required) = (&profile.lengths, &profile.required);
-    text(
-        findings,
-        Field::of("drawer"),
-        &wire.drawer,
-        Limit { max: lengths.person, required: required.drawer },
-    );
+fn header(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, rules: Rules<'_>) {
+    let (lengths, required) = (&rules.profile.lengths, &rules.profile.required);
+    let drawer = Limit { max: lengths.person, required: required.drawer };
+    text(findings, Field::of("drawer"), &wire.drawer, drawer);
     text(findings, Field::of("payee"), &wire.payee, Limit::optional(lengths.person));
     text(findings, Field::of("checker"), &wire.checker, Limit::optional(lengths.person));
-    // Without a kind the widest limit holds, so that a missing kind draws no second complaint.
-    let widest = || Kind::ALL.map(|kind| profile.remark.of(kind)).into_iter().max();
-    let remark = kind.map(|kind| profile.remark.of(kind)).or_else(widest).unwrap_or_default();
-    text(findings, Field::of("remark"), &wire.remark, Limit::optional(remark));
-    tax_method(findings, wire);
+    remark::check(findings, wire, rules);
+    tax_method(findings, wire, rules);
     let version = Limit { max: lengths.tax_code_version, required: required.tax_code_version };
     text(findings, Field::of("tax_code_version"), &wire.tax_code_version, version);
     if !wire.special_kind.is_empty() {
         digits(findings, Field::of("special_kind"), &wire.special_kind, 2);
     }
-    if wire.color == i32::from(pb::InvoiceColor::Blue) {
-        only_red(findings, Field::of("original_code"), &wire.original_code);
-        only_red(findings, Field::of("original_number"), &wire.original_number);
-        only_red(findings, Field::of("red_notice"), &wire.red_notice);
-    }
     device_id(findings, &wire.device_id);
     text(findings, Field::of("terminal"), &wire.terminal, Limit::optional(lengths.terminal));
 }
 
-fn tax_method(findings: &mut Findings, wire: &pb::InvoiceDraft) {
+fn tax_method(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, rules: Rules<'_>) {
     const FIELD: Field = Field::of("tax_method");
     match pb::TaxMethod::try_from(wire.tax_method) {
         Ok(pb::TaxMethod::Unspecified | pb::TaxMethod::Ordinary) if wire.deduction_fen != 0 => {
@@ -153,28 +200,18 @@ fn tax_method(findings: &mut Findings, wire: &pb::InvoiceDraft) {
             );
         }
         Ok(pb::TaxMethod::Unspecified | pb::TaxMethod::Ordinary) => {}
-        Ok(pb::TaxMethod::Reduced | pb::TaxMethod::Differential) => findings.add(
+        Ok(pb::TaxMethod::Differential) => differential::check(findings, wire, rules),
+        Ok(pb::TaxMethod::Reduced) => findings.add(
             FIELD,
             Reason::OperationNotAllowed,
-            "reduced and differential taxing are not offered yet",
-            "暂不支持减按计征和差额征税",
+            "reduced taxing is not offered yet",
+            "暂不支持减按计征",
         ),
         Err(_) => unknown_value(findings, FIELD, wire.tax_method),
     }
 }
 
-fn only_red(findings: &mut Findings, field: Field, value: &str) {
-    if !value.is_empty() {
-        findings.add(
-            field,
-            Reason::FieldInvalid,
-            "must be empty on a blue invoice",
-            "蓝字发票不得填写",
-        );
-    }
-}
-
-fn device_id(findings: &mut Findings, id: &str) {
+fn device_id(findings: &mut Findings<'_>, id: &str) {
     const FIELD: Field = Field::of("device_id");
     if id.len() > DEVICE_ID_MAX {
         too_long(findings, FIELD, id.len(), DEVICE_ID_MAX);
@@ -207,7 +244,7 @@ impl Limit {
 }
 
 /// Checks a text: there when it must be, within its limit, encodable, without control characters.
-pub(super) fn text(findings: &mut Findings, field: Field, value: &str, limit: Limit) {
+pub(super) fn text(findings: &mut Findings<'_>, field: Field, value: &str, limit: Limit) {
     if value.is_empty() {
         if limit.required {
             findings.missing(field);
@@ -241,7 +278,7 @@ pub(super) fn text(findings: &mut Findings, field: Field, value: &str, limit: Li
     }
 }
 
-pub(super) fn too_long(findings: &mut Findings, field: Field, length: usize, max: usize) {
+pub(super) fn too_long(findings: &mut Findings<'_>, field: Field, length: usize, max: usize) {
     findings.add(
         field,
         Reason::FieldTooLong,
@@ -251,7 +288,7 @@ pub(super) fn too_long(findings: &mut Findings, field: Field, length: usize, max
 }
 
 /// Checks a code of exactly `length` decimal digits.
-pub(super) fn digits(findings: &mut Findings, field: Field, value: &str, length: usize) {
+pub(super) fn digits(findings: &mut Findings<'_>, field: Field, value: &str, length: usize) {
     if value.len() != length || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         findings.add(
             field,
@@ -262,7 +299,7 @@ pub(super) fn digits(findings: &mut Findings, field: Field, value: &str, length:
     }
 }
 
-pub(super) fn unknown_value(findings: &mut Findings, field: Field, value: i32) {
+pub(super) fn unknown_value(findings: &mut Findings<'_>, field: Field, value: i32) {
     findings.add(
         field,
         Reason::FieldInvalid,

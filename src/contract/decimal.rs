@@ -70,6 +70,11 @@ impl Decimal {
         self.mantissa > 0
     }
 
+    /// Whether it is zero.
+    pub(super) fn is_zero(self) -> bool {
+        self.mantissa == 0
+    }
+
     /// Quantity times price in yuan, as fen, rounded half away from zero.
     pub(super) fn times_as_fen(self, price: Self) -> i128 {
         let product = i128::from(self.mantissa) * i128::from(price.mantissa) * 100;
@@ -82,7 +87,23 @@ pub(super) fn tax_fen(amount_fen: i64, rate_millionths: i32) -> i128 {
     divide_rounded(i128::from(amount_fen) * i128::from(rate_millionths), RATE_ONE)
 }
 
-/// Divides and rounds half away from zero. `divisor` is 1 or an even number above zero.
+/// The tax within an amount that holds it, rounded half away from zero: amount / (1 + rate) * rate.
+/// Units: fen, millionths from 0, fen. `None` for a rate below 0.
+pub(super) fn tax_within_fen(gross_fen: i128, rate_millionths: i32) -> Option<i128> {
+    let rate = i128::from(u32::try_from(rate_millionths).ok()?);
+    Some(divide_rounded(gross_fen * rate, RATE_ONE + rate))
+}
+
+/// Yuan with at most two decimals that count, as fen: `300`, `300.0`, `-300.00`. `None` for
+/// anything else.
+pub(super) fn yuan_as_fen(text: &str) -> Option<i128> {
+    const ONE: Decimal = Decimal { mantissa: 1, scale: 0 };
+    let parts = Parts::parse(text)?.shortest();
+    let yuan = Decimal::parse(parts).filter(|_| parts.fraction.len() <= 2)?;
+    Some(yuan.times_as_fen(ONE))
+}
+
+/// Divides and rounds half away from zero. `divisor` is above zero; an odd one has no halves.
 fn divide_rounded(value: i128, divisor: i128) -> i128 {
     let half = if value < 0 { -(divisor / 2) } else { divisor / 2 };
     (value + half) / divisor
@@ -117,6 +138,38 @@ mod tests {
         check_fen(&long, &long, square);
         let small = format!("0.{}", "9".repeat(DIGITS_MAX - 1));
         check_fen(&small, &small, 100);
+    }
+
+    #[test]
+    fn yuan_are_read_to_the_fen_and_no_further() {
+        for (text, expect) in [
+            ("300", Some(30_000)),
+            ("300.00", Some(30_000)),
+            ("0.10", Some(10)),
+            ("-0.01", Some(-1)),
+            ("1.2300", Some(123)),
+            ("1.234", None),
+            ("", None),
+            ("1e2", None),
+        ] {
+            assert_eq!(yuan_as_fen(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_tax_within_an_amount_rounds_half_a_fen_away_from_zero() {
+        for (gross, rate, expect) in [
+            (10_600, 60_000, Some(600)),
+            (10_500, 50_000, Some(500)),
+            (-10_500, 50_000, Some(-500)),
+            (21, 50_000, Some(1)),
+            (10, 50_000, Some(0)),
+            (11, 50_000, Some(1)),
+            (100, 0, Some(0)),
+            (100, -1_000_000, None),
+        ] {
+            assert_eq!(tax_within_fen(gross, rate), expect, "{gross} at {rate}");
+        }
     }
 
     #[test]

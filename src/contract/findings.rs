@@ -1,11 +1,15 @@
 //! Collects the violations of one draft, in the order of its fields. Decides nothing; keeps the
 //! answer bounded, so that a hostile draft cannot make us write pages.
 
-use crate::refusal::{Reason, Refusal, Violation};
+use super::profile::Severities;
+use crate::refusal::{Reason, Refusal, Severity, Violation};
 use std::fmt;
 
 /// Violations reported at once: more than a caller reads.
 pub(super) const VIOLATIONS_MAX: usize = 64;
+
+/// Warnings and shadowed violations kept of one draft: more than an operator reads.
+pub(super) const WARNINGS_MAX: usize = 64;
 
 /// Where a violation is; becomes text only when there is one.
 #[derive(Debug, Clone, Copy)]
@@ -41,12 +45,31 @@ impl fmt::Display for Field {
     }
 }
 
-/// The violations found so far.
+/// The violations found so far. Nothing is allocated while there are none.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Violation>);
+pub(super) struct Findings<'a> {
+    /// What rules do; without a profile every one does what it does by default.
+    severities: Option<&'a Severities>,
+    refused: Vec<Violation>,
+    /// Warnings, and what would have been refused.
+    noted: Vec<Violation>,
+}
 
-impl Findings {
-    /// Adds a violation, unless there are enough already.
+impl<'a> Findings<'a> {
+    /// Nothing found yet, under a profile's severities.
+    pub(super) fn under(severities: &'a Severities) -> Self {
+        Self { severities: Some(severities), ..Self::default() }
+    }
+
+    /// What a violation of the rule does.
+    pub(super) fn severity(&self, reason: Reason) -> Severity {
+        match self.severities {
+            Some(severities) => severities.of(reason),
+            None => super::softening(reason).default,
+        }
+    }
+
+    /// Adds a violation, unless its rule is off or there are enough already.
     pub(super) fn add(
         &mut self,
         field: Field,
@@ -54,9 +77,15 @@ impl Findings {
         en: impl Into<String>,
         zh: impl Into<String>,
     ) {
-        if !self.is_full() {
+        let severity = self.severity(reason);
+        let (list, max) = match severity {
+            Severity::Off => return,
+            Severity::Shadow | Severity::Warn => (&mut self.noted, WARNINGS_MAX),
+            Severity::Refuse => (&mut self.refused, VIOLATIONS_MAX),
+        };
+        if list.len() < max {
             let (en, zh) = (en.into(), zh.into());
-            self.0.push(Violation { field: field.to_string(), reason, en, zh });
+            list.push(Violation { field: field.to_string(), reason, severity, en, zh });
         }
     }
 
@@ -76,13 +105,16 @@ impl Findings {
         );
     }
 
-    /// Whether there are enough violations.
+    /// Whether there are enough violations to refuse with.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= VIOLATIONS_MAX
+        self.refused.len() >= VIOLATIONS_MAX
     }
 
-    /// The refusal, when anything was found.
-    pub(super) fn into_refusal(self) -> Option<Refusal> {
-        Refusal::of_violations(self.0)
+    /// The refusal, when anything refuses; else what is only noted.
+    pub(super) fn verdict(self) -> Result<Vec<Violation>, Refusal> {
+        match Refusal::of_violations(self.refused) {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.noted),
+        }
     }
 }

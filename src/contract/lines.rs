@@ -1,56 +1,86 @@
 //! Lines (明细): presence and texts, quantity and price, amount and tax, signs, discounts. Source:
-//! docs/domain.md 3.5 and 3.6. Each line is judged by its own numbers; sums are in `totals`.
+//! docs/domain.md 3.5 and 3.6. Each line is judged by its own numbers; sums are in `totals`, rates
+//! and preferences in `rates`.
 
 use super::{
-    check::{Limit, Rules, digits, text, too_long, unknown_value},
+    check::{Limit, Rules, text, too_long, unknown_value},
     decimal::{Decimal, Parts, tax_fen},
+    differential,
     findings::{Field, Findings},
     profile::Profile,
 };
-use crate::{pb::v1 as pb, refusal::Reason};
+use crate::{
+    model::{Color, Kind},
+    pb::v1 as pb,
+    refusal::Reason,
+};
+use chrono::NaiveDate;
 
 /// Digits of a tax classification code (商品编码, SPBM).
 const TAX_CODE_DIGITS: usize = 19;
 
-/// Checks the count and every line, at most as many as the profile allows.
-pub(super) fn all(findings: &mut Findings, lines: &[pb::InvoiceLine], rules: Rules<'_>) {
-    let max = rules.profile.lines.count_max;
+/// Checks the count and every line, at most as many as the profile allows. Answers the last day on
+/// which every rate stays valid, when one of them ends.
+pub(super) fn all(
+    findings: &mut Findings<'_>,
+    wire: &pb::InvoiceDraft,
+    rules: Rules<'_>,
+    day: NaiveDate,
+) -> Option<NaiveDate> {
+    let (lines, max) = (&wire.lines, lines_max(rules));
     if lines.is_empty() || lines.len() > max {
         findings.add(
             Field::of("lines"),
             Reason::LineCount,
-            format!("{} lines; an invoice has 1 to {max}", lines.len()),
-            format!("共 {} 行，发票明细须为 1 至 {max} 行", lines.len()),
+            format!("{} lines; an invoice of this kind has 1 to {max}", lines.len()),
+            format!("共 {} 行，该票种明细须为 1 至 {max} 行", lines.len()),
         );
     }
+    let first_rate = lines.first().map(|line| line.rate_millionths);
+    let mixed_rates = lines.iter().any(|line| Some(line.rate_millionths) != first_rate);
     let mut before = None;
+    let mut last_day: Option<NaiveDate> = None;
     for (index, line) in lines.iter().take(max).enumerate() {
         if findings.is_full() {
-            return;
+            return None;
         }
         let next = lines.get(index.saturating_add(1));
-        let mut check = LineCheck { findings, rules, index, line };
+        let mut check = LineCheck { findings, rules, index, line, mixed_rates };
         check.texts();
-        check.numbers();
+        check.numbers(wire);
+        let until = check.rate(day);
+        last_day = [last_day, until].into_iter().flatten().min();
+        check.preference();
         check.kind(before, next);
         before = Some(line);
     }
+    last_day
 }
 
-struct LineCheck<'a> {
-    findings: &'a mut Findings,
-    rules: Rules<'a>,
+/// Without a kind the widest limit holds, so that a missing kind draws no second complaint.
+fn lines_max(rules: Rules<'_>) -> usize {
+    let of = |kind| rules.profile.kind(kind).lines_max;
+    let widest = || Kind::ALL.into_iter().map(of).max();
+    rules.kind.map(of).or_else(widest).unwrap_or_default()
+}
+
+/// One line under check; `'f` is the time of the findings.
+pub(super) struct LineCheck<'a, 'f> {
+    pub(super) findings: &'a mut Findings<'f>,
+    pub(super) rules: Rules<'a>,
     /// From 0.
     index: usize,
-    line: &'a pb::InvoiceLine,
+    pub(super) line: &'a pb::InvoiceLine,
+    /// The lines of the invoice have more than one rate.
+    pub(super) mixed_rates: bool,
 }
 
-impl LineCheck<'_> {
-    fn field(&self, name: &'static str) -> Field {
+impl LineCheck<'_, '_> {
+    pub(super) fn field(&self, name: &'static str) -> Field {
         Field::of_line(self.index, name)
     }
 
-    fn add(&mut self, name: &'static str, reason: Reason, en: &str, zh: &str) {
+    pub(super) fn add(&mut self, name: &'static str, reason: Reason, en: &str, zh: &str) {
         let field = self.field(name);
         self.findings.add(field, reason, en, zh);
     }
@@ -62,26 +92,31 @@ impl LineCheck<'_> {
 
     fn texts(&mut self) {
         let (line, lengths) = (self.line, &self.rules.profile.lengths);
-        let tax_code = self.field("tax_code");
-        if line.tax_code.is_empty() {
-            self.findings.missing(tax_code);
-        } else {
-            digits(self.findings, tax_code, &line.tax_code, TAX_CODE_DIGITS);
-        }
+        self.tax_code();
         self.text("own_code", &line.own_code, Limit::optional(lengths.own_code));
         self.text("name", &line.name, Limit::required(lengths.item_name));
         self.text("specification", &line.specification, Limit::optional(lengths.specification));
         self.text("unit", &line.unit, Limit::optional(lengths.unit));
-        let preference = Limit { max: lengths.preference_text, required: line.preference };
+        let preference = Limit::optional(lengths.preference_text);
         self.text("preference_text", &line.preference_text, preference);
-        if pb::ZeroRateKind::try_from(line.zero_rate_kind).is_err() {
-            let field = self.field("zero_rate_kind");
-            unknown_value(self.findings, field, line.zero_rate_kind);
+    }
+
+    /// The code's shape; whether it is in the table of its version is for whoever has the table.
+    fn tax_code(&mut self) {
+        let code = &self.line.tax_code;
+        if code.is_empty() {
+            let field = self.field("tax_code");
+            return self.findings.missing(field);
+        }
+        let digits = code.bytes().all(|byte| byte.is_ascii_digit());
+        if code.len() != TAX_CODE_DIGITS || !digits || code.bytes().all(|byte| byte == b'0') {
+            let (en, zh) = ("must be a code of 19 digits", "须为 19 位商品编码");
+            self.add("tax_code", Reason::TaxCodeInvalid, en, zh);
         }
     }
 
     /// Quantity times price is the amount, amount times rate is the tax, each within its tolerance.
-    fn numbers(&mut self) {
+    fn numbers(&mut self, wire: &pb::InvoiceDraft) {
         let (line, amounts) = (self.line, &self.rules.profile.amounts);
         let quantity = self.decimal("quantity", &line.quantity);
         let price = self.decimal("unit_price", &line.unit_price);
@@ -102,21 +137,7 @@ impl LineCheck<'_> {
                 self.findings.differs(field, reason, expected, line.amount_fen);
             }
         }
-        if !(0..=amounts.rate_max_millionths).contains(&line.rate_millionths) {
-            let max = amounts.rate_max_millionths;
-            let field = self.field("rate_millionths");
-            self.findings.add(
-                field,
-                Reason::FieldInvalid,
-                format!("must be 0 to {max} millionths"),
-                format!("须在 0 至 {max}（百万分之一）之间"),
-            );
-        }
-        let expected = tax_fen(line.amount_fen, line.rate_millionths);
-        if differs(expected, line.tax_fen, amounts.line_tax_tolerance_fen) {
-            let field = self.field("tax_fen");
-            self.findings.differs(field, Reason::LineTaxMismatch, expected, line.tax_fen);
-        }
+        self.tax(wire);
         amount_in_range(
             self.findings,
             self.field("amount_fen"),
@@ -124,6 +145,22 @@ impl LineCheck<'_> {
             self.rules.profile,
         );
         amount_in_range(self.findings, self.field("tax_fen"), line.tax_fen, self.rules.profile);
+    }
+
+    /// A single differential line is taxed on what remains after the deduction; what several would
+    /// be taxed on is not defined, and they are refused as a whole.
+    fn tax(&mut self, wire: &pb::InvoiceDraft) {
+        let line = self.line;
+        let expected = match (self.rules.differential, wire.lines.len()) {
+            (false, _) => Some(tax_fen(line.amount_fen, line.rate_millionths)),
+            (true, 1) => differential::tax_fen(wire, line, self.rules),
+            (true, _) => None,
+        };
+        let Some(expected) = expected else { return };
+        if differs(expected, line.tax_fen, self.rules.profile.amounts.line_tax_tolerance_fen) {
+            let field = self.field("tax_fen");
+            self.findings.differs(field, Reason::LineTaxMismatch, expected, line.tax_fen);
+        }
     }
 
     /// Reads a quantity or price; `None` when it is empty or wrong.
@@ -179,38 +216,44 @@ impl LineCheck<'_> {
         }
     }
 
-    /// What is sold has a positive amount on a blue invoice.
+    /// What is sold has a positive amount on a blue invoice, a negative one on a red.
     fn sold(&mut self) {
-        if !self.rules.blue {
-            return;
-        }
-        let line = self.line;
-        if line.amount_fen <= 0 {
-            let (en, zh) = ("must be above zero on a blue invoice", "蓝字发票的金额须大于零");
+        let (line, rules) = (self.line, self.rules);
+        if !rules.is_sold(line.amount_fen) {
+            let (en, zh) = rules.sold_text();
             self.add("amount_fen", Reason::AmountSign, en, zh);
         }
-        if line.tax_fen < 0 {
-            let (en, zh) = ("must not be negative on a blue invoice", "蓝字发票的税额不得为负");
+        if rules.is_returned(line.tax_fen) {
+            let (en, zh) = rules.tax_text();
             self.add("tax_fen", Reason::AmountSign, en, zh);
         }
+        let blue = rules.color == Some(Color::Blue);
         for (name, value) in [("quantity", &line.quantity), ("unit_price", &line.unit_price)] {
-            let number = Parts::parse(value).and_then(Decimal::parse);
-            if number.is_some_and(|number| !number.is_positive()) {
+            let Some(number) = Parts::parse(value).and_then(Decimal::parse) else { continue };
+            if blue && !number.is_positive() {
                 let (en, zh) =
                     ("must be above zero on a blue invoice", "蓝字发票的数量和单价须大于零");
                 self.add(name, Reason::AmountSign, en, zh);
+            } else if number.is_zero() {
+                self.add(name, Reason::AmountSign, "must not be zero", "不得为零");
             }
         }
     }
 
     fn discount(&mut self, before: Option<&pb::InvoiceLine>) {
-        let line = self.line;
-        if self.rules.profile.lines.bare_discount {
+        let (line, rules) = (self.line, self.rules);
+        if rules.color == Some(Color::Red) && !rules.profile.lines.red_discount {
+            return self.add(
+                "kind",
+                Reason::DiscountLineOrder,
+                "a red invoice has no discount lines",
+                "红字发票不得有折扣行",
+            );
+        }
+        if rules.profile.lines.bare_discount {
             self.bare();
         }
-        if self.rules.blue {
-            self.discount_signs();
-        }
+        self.discount_signs();
         let Some(discounted) = before.filter(|before| is_discounted(before)) else {
             return self.add(
                 "kind",
@@ -240,16 +283,30 @@ impl LineCheck<'_> {
         }
     }
 
+    /// A discount has the other sign: negative on a blue invoice.
     fn discount_signs(&mut self) {
-        if self.line.amount_fen == 0 {
+        let (line, rules) = (self.line, self.rules);
+        if line.amount_fen == 0 && rules.color.is_some() {
             self.add("amount_fen", Reason::AmountSign, "must not be zero", "金额不得为零");
-        } else if self.line.amount_fen > 0 {
-            let (en, zh) = ("must be negative on a discount line", "折扣行金额须为负");
+        } else if rules.is_sold(line.amount_fen) && rules.color.is_some() {
+            let (en, zh) = (
+                "must have the other sign than the line it discounts",
+                "折扣行金额须与被折扣行反号",
+            );
             self.add("amount_fen", Reason::DiscountLineAmount, en, zh);
         }
-        if self.line.tax_fen > 0 {
-            let (en, zh) = ("must not be positive on a discount line", "折扣行税额不得为正");
+        if line.tax_fen != 0 && rules.color.is_some() && !rules.is_returned(line.tax_fen) {
+            let (en, zh) = (
+                "must have the other sign than the line it discounts",
+                "折扣行税额须与被折扣行反号",
+            );
             self.add("tax_fen", Reason::AmountSign, en, zh);
+        }
+        for (name, value) in [("quantity", &line.quantity), ("unit_price", &line.unit_price)] {
+            let number = Parts::parse(value).and_then(Decimal::parse);
+            if number.is_some_and(Decimal::is_zero) {
+                self.add(name, Reason::AmountSign, "must not be zero", "不得为零");
+            }
         }
     }
 
@@ -270,7 +327,7 @@ impl LineCheck<'_> {
 
 /// An amount that the proxy is willing to add up.
 pub(super) fn amount_in_range(
-    findings: &mut Findings,
+    findings: &mut Findings<'_>,
     field: Field,
     amount_fen: i64,
     profile: &Profile,

@@ -1,33 +1,46 @@
 //! 3  Contract: wire message → `Draft` → `Checked`. Pure: values in, verdict out; no I/O, no clock.
 //!
 //! `normalise` knows no profile and only what the caller sent, so that a bound serial can be looked
-//! up before any rule is met. `check` applies the rules of the device's profile and reports every
-//! violation at once. It never edits an amount.
+//! up before any rule is met. `check` applies the rules of the device's profile as of a moment and
+//! reports every violation at once. It never edits an amount. `may_void` and `check_qr` judge what
+//! is already issued.
 
 mod check;
 mod decimal;
+mod differential;
 mod digest;
 mod findings;
 mod lines;
 mod normalise;
 mod party;
 mod profile;
+mod qr;
+mod rates;
+mod red;
+mod remark;
 pub mod sample;
 mod text;
 mod totals;
+mod void;
 
 pub use check::check;
 pub use digest::digest;
 pub use normalise::normalise;
 pub use profile::{
-    Amounts, Cipher, DEFAULT_PROFILE, Lengths, Lines, Profile, ProfileError, Profiles,
-    RemarkLengths, Required, Severity, TaxpayerIds,
+    Amounts, Cipher, DEFAULT_PROFILE, Day, KindRules, Kinds, Lengths, Lines, Preferences, Profile,
+    ProfileError, ProfileMistake, Profiles, RatePeriod, RateVerdict, Rates, Remark, Required,
+    Severities, Softening, TaxpayerIds, softening,
 };
+pub use qr::{QrFacts, check_qr};
 pub use text::gbk_len;
+pub use void::{VoidCase, may_void};
 
 use crate::{
-    model::{Color, CstTime, DeviceNo, Kind, PlatformNo, Serial, TaxpayerNo, Totals},
+    model::{
+        Color, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Serial, TaxpayerNo, Totals,
+    },
     pb::v1 as pb,
+    refusal::{Severity, Violation},
     registry::{Device, Taxpayer},
 };
 
@@ -62,6 +75,9 @@ pub struct Target<'a> {
     pub taxpayer: &'a Taxpayer,
     /// The device that would sign.
     pub device: &'a Device,
+    /// Whether red-letter invoices (红字发票) are offered. Without the blue invoices' balances nobody
+    /// can know how much is left to correct, so a caller that keeps none says no.
+    pub red_offered: bool,
 }
 
 /// A draft that met every rule of its device's profile. Later stages take it and never check again.
@@ -81,8 +97,26 @@ pub struct Checked {
     pub color: Color,
     /// Its totals.
     pub totals: Totals,
-    /// Dated rules were met up to here; the assigning commit looks again. `None`: no dated rule.
+    /// The blue invoice that a red one corrects; `None` on a blue one. Whether it exists and has
+    /// enough left is for whoever keeps the balances.
+    pub original: Option<InvoiceNumber>,
+    /// Dated rules were met up to here, the last second of a day; the assigning commit looks
+    /// again. `None`: no dated rule ends.
     pub valid_until: Option<CstTime>,
+    /// Rules that were violated and did not refuse, at most 64, in the order of the fields.
+    pub warnings: Vec<Violation>,
+}
+
+impl Checked {
+    /// What would have been refused but for `shadow` in the profile; for metric and log.
+    pub fn shadowed(&self) -> impl Iterator<Item = &Violation> {
+        self.warnings.iter().filter(|found| found.severity == Severity::Shadow)
+    }
+
+    /// What the caller should know.
+    pub fn warned(&self) -> impl Iterator<Item = &Violation> {
+        self.warnings.iter().filter(|found| found.severity == Severity::Warn)
+    }
 }
 
 #[cfg(test)]

@@ -31,17 +31,16 @@ pub fn normalise(draft: Option<pb::InvoiceDraft>) -> Result<Draft, Refusal> {
             serial
         }
     };
-    match (findings.into_refusal(), draft, serial) {
-        (None, Some(wire), Some(serial)) => {
+    match (findings.verdict()?, draft, serial) {
+        (_, Some(wire), Some(serial)) => {
             let digest = digest::current(&wire);
             Ok(Draft { wire, serial, digest })
         }
-        (Some(refusal), ..) => Err(refusal),
-        (None, ..) => Err(Refusal::new(Reason::FieldMissing, "the draft or its serial is missing")),
+        (..) => Err(Refusal::new(Reason::FieldMissing, "the draft or its serial is missing")),
     }
 }
 
-fn serial(findings: &mut Findings, text: &str) -> Option<Serial> {
+fn serial(findings: &mut Findings<'_>, text: &str) -> Option<Serial> {
     let serial = Serial::parse(text);
     if text.is_empty() {
         findings.missing(Field::of("serial"));

@@ -1,15 +1,15 @@
 //! Seller and buyer: presence, texts and taxpayer ids (纳税人识别号). Source: docs/domain.md 1.4 and 3.1.
 
 use super::{
-    check::{Limit, text},
+    check::{Limit, Rules, text},
     findings::{Field, Findings},
-    profile::{Profile, Severity},
+    profile::Profile,
 };
-use crate::{model::Kind, pb::v1 as pb, refusal::Reason, registry::Taxpayer};
+use crate::{pb::v1 as pb, refusal::Reason, registry::Taxpayer};
 
 /// Checks the seller: complete, and the taxpayer that the device belongs to.
 pub(super) fn seller(
-    findings: &mut Findings,
+    findings: &mut Findings<'_>,
     party: Option<&pb::Party>,
     taxpayer: &Taxpayer,
     profile: &Profile,
@@ -19,7 +19,8 @@ pub(super) fn seller(
     let empty = pb::Party::default();
     let party = party.unwrap_or(&empty);
     let (lengths, rules) = (&profile.lengths, &profile.taxpayer_id);
-    taxpayer_id(findings, ID, &party.taxpayer_id, (&rules.seller_lengths, rules.checksum));
+    taxpayer_id(findings, ID, &party.taxpayer_id, &rules.seller_lengths);
+    // Its check character is not looked at: it must be the registered id, whatever that ends in.
     if party.taxpayer_id != taxpayer.id {
         mismatch(findings, ID, ("id", "识别号"));
     }
@@ -35,37 +36,58 @@ pub(super) fn seller(
 }
 
 /// Checks the buyer. One without an id is a person; special kinds (专票) need all details.
-pub(super) fn buyer(
-    findings: &mut Findings,
-    party: Option<&pb::Party>,
-    kind: Option<Kind>,
-    profile: &Profile,
-) {
+pub(super) fn buyer(findings: &mut Findings<'_>, party: Option<&pb::Party>, rules: Rules<'_>) {
     const ID: Field = Field::of("buyer.taxpayer_id");
+    const ADDRESS: Field = Field::of("buyer.address_phone");
+    const BANK: Field = Field::of("buyer.bank_account");
     let empty = pb::Party::default();
     let party = party.unwrap_or(&empty);
-    let (lengths, rules) = (&profile.lengths, &profile.taxpayer_id);
-    let details = profile.required.special_buyer_details && kind.is_some_and(is_special);
+    let (lengths, ids) = (&rules.profile.lengths, &rules.profile.taxpayer_id);
     if !party.taxpayer_id.is_empty() {
-        taxpayer_id(findings, ID, &party.taxpayer_id, (&rules.buyer_lengths, rules.checksum));
-    } else if details {
-        findings.missing(ID);
+        taxpayer_id(findings, ID, &party.taxpayer_id, &ids.buyer_lengths);
+        buyer_id(findings, ID, &party.taxpayer_id, &ids.refused);
     }
     text(findings, Field::of("buyer.name"), &party.name, Limit::required(lengths.party_name));
-    let address = Limit { max: lengths.address_phone, required: details };
-    text(findings, Field::of("buyer.address_phone"), &party.address_phone, address);
-    let bank = Limit { max: lengths.bank_account, required: details };
-    text(findings, Field::of("buyer.bank_account"), &party.bank_account, bank);
-}
-
-fn is_special(kind: Kind) -> bool {
-    match kind {
-        Kind::SpecialPaper | Kind::ESpecial => true,
-        Kind::NormalPaper | Kind::Roll | Kind::ENormal => false,
+    text(findings, ADDRESS, &party.address_phone, Limit::optional(lengths.address_phone));
+    text(findings, BANK, &party.bank_account, Limit::optional(lengths.bank_account));
+    if rules.profile.required.special_buyer_details && rules.is_special() {
+        let details = [
+            (ID, &party.taxpayer_id),
+            (ADDRESS, &party.address_phone),
+            (BANK, &party.bank_account),
+        ];
+        for (field, _) in details.into_iter().filter(|(_, value)| value.trim().is_empty()) {
+            findings.add(
+                field,
+                Reason::SpecialKindRule,
+                "is missing, and a special invoice needs it",
+                "专用发票须填写此项",
+            );
+        }
     }
 }
 
-fn mismatch(findings: &mut Findings, field: Field, (en, zh): (&str, &str)) {
+/// What holds for the buyer's id beyond its shape.
+fn buyer_id(findings: &mut Findings<'_>, field: Field, id: &str, refused: &[String]) {
+    if refused.iter().any(|refused| refused == id) {
+        let (en, zh) = ("is an id that devices refuse", "设备不接受该识别号");
+        findings.add(field, Reason::TaxpayerIdFormat, en, zh);
+    }
+    if id.len() == 18 && is_alphabet(id) && !has_check_character(id.as_bytes()) {
+        findings.add(
+            field,
+            Reason::TaxpayerIdChecksum,
+            "its last character does not match the others",
+            "末位校验码不正确",
+        );
+    }
+}
+
+fn is_alphabet(id: &str) -> bool {
+    id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+}
+
+fn mismatch(findings: &mut Findings<'_>, field: Field, (en, zh): (&str, &str)) {
     findings.add(
         field,
         Reason::SellerMismatch,
@@ -74,14 +96,8 @@ fn mismatch(findings: &mut Findings, field: Field, (en, zh): (&str, &str)) {
     );
 }
 
-fn taxpayer_id(
-    findings: &mut Findings,
-    field: Field,
-    id: &str,
-    (lengths, checksum): (&[usize], Severity),
-) {
-    let alphabet = id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    if !alphabet {
+fn taxpayer_id(findings: &mut Findings<'_>, field: Field, id: &str, lengths: &[usize]) {
+    if !is_alphabet(id) {
         findings.add(
             field,
             Reason::TaxpayerIdFormat,
@@ -97,16 +113,6 @@ fn taxpayer_id(
             format!("is {count} characters long, allowed are {lengths:?}"),
             format!("长度 {count} 位，允许的长度为 {lengths:?}"),
         );
-    }
-    let wrong = alphabet && id.len() == 18 && !has_check_character(id.as_bytes());
-    match checksum {
-        Severity::Refuse if wrong => findings.add(
-            field,
-            Reason::TaxpayerIdChecksum,
-            "its last character does not match the others",
-            "末位校验码不正确",
-        ),
-        Severity::Refuse | Severity::Off => {}
     }
 }
 

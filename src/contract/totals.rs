@@ -14,36 +14,25 @@ const TAX: Field = Field::of("tax_fen");
 const TOTAL: Field = Field::of("total_fen");
 
 /// Checks range and sign of each total.
-pub(super) fn signs(findings: &mut Findings, wire: &pb::InvoiceDraft, rules: Rules<'_>) {
+pub(super) fn signs(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, rules: Rules<'_>) {
     for (field, value) in [(AMOUNT, wire.amount_fen), (TAX, wire.tax_fen), (TOTAL, wire.total_fen)]
     {
         amount_in_range(findings, field, value, rules.profile);
     }
-    if !rules.blue {
-        return;
-    }
     for (field, value) in [(AMOUNT, wire.amount_fen), (TOTAL, wire.total_fen)] {
-        if value <= 0 {
-            findings.add(
-                field,
-                Reason::AmountSign,
-                "must be above zero on a blue invoice",
-                "蓝字发票的合计须大于零",
-            );
+        if !rules.is_sold(value) {
+            let (en, zh) = rules.sold_text();
+            findings.add(field, Reason::AmountSign, en, zh);
         }
     }
-    if wire.tax_fen < 0 {
-        findings.add(
-            TAX,
-            Reason::AmountSign,
-            "must not be negative on a blue invoice",
-            "蓝字发票的税额不得为负",
-        );
+    if rules.is_returned(wire.tax_fen) {
+        let (en, zh) = rules.tax_text();
+        findings.add(TAX, Reason::AmountSign, en, zh);
     }
 }
 
 /// Checks the totals against the lines and each other. A draft without lines has nothing to add up.
-pub(super) fn sums(findings: &mut Findings, wire: &pb::InvoiceDraft, profile: &Profile) {
+pub(super) fn sums(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, profile: &Profile) {
     let total = i128::from(wire.amount_fen) + i128::from(wire.tax_fen);
     if differs(total, wire.total_fen, 0) {
         findings.differs(TOTAL, Reason::TotalSumMismatch, total, wire.total_fen);

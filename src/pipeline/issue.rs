@@ -45,7 +45,7 @@ impl Pipeline {
             let hint = format!("the device's profile {:?} does not exist", target.device.profile);
             Refusal::new(Reason::DeviceUnavailable, hint)
         })?;
-        let checked = contract::check(draft, target, profile)?;
+        let checked = contract::check(draft, target, profile, self.clock.now())?;
         let assigned = self.numbering.assign(checked, permit.left()).await?;
         Ok(self.after_claim(assigned.within(permit.left()).await?))
     }

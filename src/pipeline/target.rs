@@ -78,5 +78,7 @@ pub(super) fn target<'a>(
     }
     let taxpayer = registry.taxpayers.get(&key.taxpayer).ok_or_else(not_bound)?;
     let device = device(registry, key.taxpayer, draft)?;
-    Ok(Target { platform: key.platform, taxpayer, device })
+    // Until the balances of blue invoices are kept.
+    let red_offered = false;
+    Ok(Target { platform: key.platform, taxpayer, device, red_offered })
 }

@@ -2,7 +2,8 @@
 
 use crate::world::{Orders, World};
 use skproxy::{
-    clock::Clock, daemon::open_core, numbering::Limits, secret::Secret, store::embedded,
+    clock::Clock, contract::Profiles, daemon::open_core, numbering::Limits, secret::Secret,
+    store::embedded,
 };
 
 #[tokio::test]
@@ -15,7 +16,8 @@ async fn invoices_in_no_batch_are_counted_from_the_start() {
     assert!(waiting > 0);
     let passphrase = Secret::new("a passphrase for tests".to_owned());
     let (options, clock) = (world.options(), Clock::system());
-    let core = open_core(&options, &passphrase, Limits::default(), &clock).await.unwrap();
+    let profiles = Profiles::embedded();
+    let core = open_core(&options, &passphrase, Limits::default(), &clock, profiles).await.unwrap();
     assert_eq!(core.numbering.counts().2, u64::try_from(waiting).unwrap());
     core.finisher.end();
     core.numbering.stop();

@@ -8,7 +8,7 @@ use crate::{
 use skproxy::{
     admission::Admission,
     clock::Clock,
-    contract::sample,
+    contract::{Profiles, sample},
     daemon::{self, Core},
     identity::PeerCertificate,
     model::{CstTime, InvoiceNumber, Kind},
@@ -155,9 +155,15 @@ impl World {
     pub(crate) async fn enter(&self, faults: RandomFaults) -> Result<Live, String> {
         let clock = Clock::system();
         let passphrase = Secret::new("a passphrase for tests".to_owned());
-        let core = daemon::open_core(&self.options(), &passphrase, Limits::default(), &clock)
-            .await
-            .map_err(|error| refusal::chain(&error))?;
+        let core = daemon::open_core(
+            &self.options(),
+            &passphrase,
+            Limits::default(),
+            &clock,
+            Profiles::embedded(),
+        )
+        .await
+        .map_err(|error| refusal::chain(&error))?;
         if let Some(why) = &core.report.read_only {
             return Err(format!("read-only: {why}"));
         }

@@ -52,6 +52,38 @@ const CASES: &[Case] = &[
         "",
     ),
     (
+        "a rate that nobody authorised",
+        |draft| at_rate(draft, 120_000),
+        Code::InvalidArgument,
+        "RATE_NOT_AUTHORISED",
+        "no authorised rate",
+    ),
+    (
+        "a zero rate that does not say why",
+        |draft| at_rate(draft, 0),
+        Code::InvalidArgument,
+        "PREFERENCE_INCONSISTENT",
+        "zero_rate_kind",
+    ),
+    (
+        "a remark with a reserved phrase",
+        |draft| draft.remark = "差额征税：1。".into(),
+        Code::InvalidArgument,
+        "REMARK_INVALID",
+        "reserved",
+    ),
+    (
+        "a differential invoice with two lines",
+        |draft| {
+            draft.tax_method = v1::TaxMethod::Differential.into();
+            draft.deduction_fen = 100;
+            draft.remark = "差额征税：1.00。".into();
+        },
+        Code::InvalidArgument,
+        "DIFFERENTIAL_RULE",
+        "single",
+    ),
+    (
         "a red invoice",
         |draft| draft.color = v1::InvoiceColor::Red.into(),
         Code::PermissionDenied,
@@ -88,6 +120,16 @@ const CASES: &[Case] = &[
     ),
 ];
 
+/// One line at a rate, everything adding up.
+fn at_rate(draft: &mut v1::InvoiceDraft, rate_millionths: i32) {
+    draft.lines.truncate(1);
+    let line = &mut draft.lines[0];
+    line.rate_millionths = rate_millionths;
+    line.tax_fen = line.amount_fen * i64::from(rate_millionths) / 1_000_000;
+    (draft.amount_fen, draft.tax_fen) = (line.amount_fen, line.tax_fen);
+    draft.total_fen = draft.amount_fen + draft.tax_fen;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_request_is_refused_with_its_reason_and_spends_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -105,6 +147,25 @@ async fn a_wrong_request_is_refused_with_its_reason_and_spends_nothing() {
     // The serial of all those is still free, and no number is gone.
     assert_eq!(issue(&mut client, sample("BAD")).await.unwrap().number, "00000002");
     assert_eq!(demo.end().await["issued"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_devices_for_a_kind_must_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path()).await;
+    let mut client = demo.client().await;
+    let id = SELLER.taxpayer_id;
+    demo.operated(&format!(
+        "device add --id SECOND --taxpayer {id} --machine-number 000000000002 \
+         --backend software-p256 --kind e-normal"
+    ))
+    .await;
+    let refused = issue(&mut client, sample("TWO")).await.unwrap_err();
+    let expect = (Code::InvalidArgument, "DEVICE_AMBIGUOUS".into());
+    assert_eq!((refused.code(), reason(&refused)), expect, "{refused}");
+    let named = v1::InvoiceDraft { device_id: demo.said("device_id").into(), ..sample("TWO") };
+    assert_eq!(issue(&mut client, named).await.unwrap().number, "00000002");
+    demo.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -323,3 +323,37 @@ async fn a_wrong_configuration_names_every_mistake_before_a_port_is_bound() {
     }
     assert!(!dir.path().join("data").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_profile_is_explained_with_file_line_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path()).await;
+    let file = dir.path().join("skproxy.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("profiles_dir = \"profiles\"\n{text}")).unwrap();
+    let profiles = dir.path().join("profiles");
+    fs::create_dir(&profiles).unwrap();
+    let own = fs::read_to_string("deploy/profiles/baiwang.toml").unwrap();
+    fs::write(profiles.join("own.toml"), own.replace("\"baiwang\"", "\"own\"")).unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("profiles_dir = "), "{ran:?}");
+
+    fs::write(profiles.join("soft.toml"), format!("{own}TOTAL_SUM_MISMATCH = \"off\"\n")).unwrap();
+    fs::write(profiles.join("text.toml"), "name = \n").unwrap();
+    fs::write(profiles.join("value.toml"), own.replace("version = 1", "version = 0")).unwrap();
+    let last = own.lines().count() + 1;
+    for command in ["serve", "config check"] {
+        let ran = line(&format!("{command} --config {}", file.display())).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{command}: {ran:?}");
+        for words in [
+            "soft.toml: TOML parse error at line",
+            &format!("at line {last}, column 1"),
+            "TOTAL_SUM_MISMATCH always refuses",
+            "text.toml: TOML parse error at line 1, column 8",
+            "value.toml: line 4, column 1: version must be at least 1",
+        ] {
+            assert!(ran.stderr.contains(words), "{command}: no {words:?}: {ran:?}");
+        }
+    }
+}

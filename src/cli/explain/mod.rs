@@ -1,11 +1,14 @@
 //! `explain`: what a reason means, what the caller does and what the operator does. Works offline.
 //! The same pages make docs/errors.md, so the manual cannot say anything else.
 
+mod issued;
+mod platforms;
 mod requests;
 mod states;
 
 use crate::{
-    refusal::{Blame, Reason, Refusal},
+    contract::softening,
+    refusal::{self, Blame, Reason, Refusal, legacy_code},
     status,
 };
 use serde::Serialize;
@@ -20,13 +23,14 @@ pub struct Text {
     pub zh: &'static str,
 }
 
-impl Text {
-    const fn new(en: &'static str, zh: &'static str) -> Self {
-        Self { en, zh }
-    }
+/// English and Chinese, as the pages write them.
+type Pair = (&'static str, &'static str);
+
+const fn text((en, zh): Pair) -> Text {
+    Text { en, zh }
 }
 
-const NOTHING: Text = Text::new("Nothing.", "无需处理。");
+const NOTHING: Pair = ("Nothing.", "无需处理。");
 
 /// Whether the request may be sent again, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +83,13 @@ impl Resend {
     }
 }
 
-/// How hard a rule is.
+/// How hard a rule is, unless the profile says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Always refuses.
+    /// Refuses.
     Reject,
-    /// Refuses only where the profile says so.
-    Profile,
+    /// Goes on with a warning.
+    Warn,
     /// Refuses while a state lasts.
     State,
 }
@@ -94,8 +98,8 @@ impl Severity {
     /// Of a reason.
     #[must_use]
     pub fn of(reason: Reason) -> Self {
-        if reason == Reason::TaxpayerIdChecksum {
-            return Self::Profile;
+        if softening(reason).default != refusal::Severity::Refuse {
+            return Self::Warn;
         }
         match reason.blame() {
             Blame::Caller | Blame::Exists | Blame::NotFound | Blame::Unknown | Blame::Denied => {
@@ -109,18 +113,15 @@ impl Severity {
     fn name(self) -> &'static str {
         match self {
             Self::Reject => "REJECT",
-            Self::Profile => "PROFILE",
+            Self::Warn => "WARN",
             Self::State => "STATE",
         }
     }
 
     fn text(self) -> Text {
         match self {
-            Self::Reject => Text { en: "always refused", zh: "一律拒绝" },
-            Self::Profile => Text {
-                en: "refused where the profile says so",
-                zh: "由规则档案决定是否拒绝",
-            },
+            Self::Reject => Text { en: "refused", zh: "拒绝" },
+            Self::Warn => Text { en: "a warning", zh: "提示" },
             Self::State => {
                 Text { en: "refused while the state lasts", zh: "状态持续期间拒绝" }
             }
@@ -128,13 +129,27 @@ impl Severity {
     }
 }
 
+/// What else a profile may make of a rule, with commas; empty when it has no say.
+fn softer(reason: Reason) -> String {
+    let softening = softening(reason);
+    let others = softening.allowed.iter().filter(|allowed| **allowed != softening.default);
+    others.map(|allowed| allowed.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// How hard a rule is and what a profile may make of it, in both languages.
+fn severity_lines(reason: Reason) -> [String; 2] {
+    let (Text { en, zh }, softer) = (Severity::of(reason).text(), softer(reason));
+    if softer.is_empty() {
+        return [en.to_owned(), zh.to_owned()];
+    }
+    [format!("{en}; a profile may say {softer}"), format!("{zh}；规则档案可改为 {softer}")]
+}
+
 /// The page of one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// The reason.
     pub reason: Reason,
-    /// Codes of the legacy contracts that mean the same, `/` between them; `-` for none.
-    pub legacy: &'static str,
     /// Whether the request may be sent again.
     pub resend: Resend,
     /// Why it happens.
@@ -143,6 +158,10 @@ pub struct Page {
     pub caller: Text,
     /// What the operator does.
     pub operator: Text,
+}
+
+const fn page(reason: Reason, resend: Resend, cause: Pair, caller: Pair, operator: Pair) -> Page {
+    Page { reason, resend, cause: text(cause), caller: text(caller), operator: text(operator) }
 }
 
 /// How a page is printed.
@@ -156,7 +175,8 @@ pub enum Format {
 
 /// Every page, in the order of `Reason::ALL`.
 fn pages() -> impl Iterator<Item = &'static Page> {
-    requests::PAGES.iter().chain(states::PAGES)
+    let chapters = [platforms::PAGES, requests::PAGES, states::PAGES, issued::PAGES];
+    chapters.into_iter().flatten()
 }
 
 /// The page of a reason.
@@ -188,16 +208,16 @@ pub fn run(name: &str, format: Format) -> Result<String, String> {
     }
 }
 
-/// What `explain` prints without a reason: every name and its cause.
+/// What `explain --list` prints: every name and its cause.
 #[must_use]
 pub fn list(format: Format) -> String {
     match format {
         Format::Json => {
-            let pages: Vec<_> = pages().map(json).collect();
+            let pages: Vec<_> = pages().map(json_line).collect();
             pretty(&serde_json::Value::Array(pages))
         }
         Format::Text => pages().fold(String::new(), |mut out, page| {
-            push(&mut out, format_args!("{:<24}{}", page.reason, page.cause.en));
+            push(&mut out, format_args!("{:<27}{}", page.reason.name(), page.cause.en));
             out
         }),
     }
@@ -208,16 +228,14 @@ pub fn list(format: Format) -> String {
 pub fn catalogue_markdown() -> String {
     let mut out = String::from(CATALOGUE_HEAD);
     for page in pages() {
-        let (severity, resend) = (Severity::of(page.reason).text(), page.resend.text());
+        let (resend, [en, zh]) = (page.resend.text(), severity_lines(page.reason));
         push(&mut out, format_args!("\n## {}\n", page.reason));
         push(
             &mut out,
             format_args!(
-                "gRPC {} · {} / {} · legacy code (旧码) {}\n",
+                "gRPC {} · {en} / {zh} · legacy code (旧码) {}\n",
                 grpc_code(page.reason),
-                severity.en,
-                severity.zh,
-                page.legacy
+                legacy_code(page.reason).unwrap_or("-")
             ),
         );
         for (title, text) in [
@@ -248,10 +266,12 @@ fn print(page: &Page, format: Format) -> String {
         Format::Json => pretty(&json(page)),
         Format::Text => {
             let mut out = String::new();
-            let code = grpc_code(page.reason);
-            push(&mut out, format_args!("{}  (gRPC {code}, legacy {})", page.reason, page.legacy));
+            let (reason, code) = (page.reason, grpc_code(page.reason));
+            let legacy = legacy_code(reason).unwrap_or("-");
+            push(&mut out, format_args!("{reason}  (gRPC {code}, legacy {legacy})"));
+            let [en, zh] = severity_lines(reason);
+            push(&mut out, format_args!("\nSeverity\n  {en}\n  {zh}"));
             for (title, text) in [
-                ("Severity", Severity::of(page.reason).text()),
                 ("Cause", page.cause),
                 ("Caller", page.caller),
                 ("Send again?", page.resend.text()),
@@ -264,15 +284,31 @@ fn print(page: &Page, format: Format) -> String {
     }
 }
 
-fn json(page: &Page) -> serde_json::Value {
+/// A line of the list. `en` and `zh` say why it happens.
+fn json_line(page: &Page) -> serde_json::Value {
     serde_json::json!({
         "reason": page.reason.name(),
         "severity": Severity::of(page.reason).name(),
-        "grpcCode": grpc_code(page.reason),
-        "legacyCode": page.legacy,
+        "legacy_code": legacy_code(page.reason),
+        "en": page.cause.en,
+        "zh": page.cause.zh,
+    })
+}
+
+/// A page: the list's line and what to do.
+fn json(page: &Page) -> serde_json::Value {
+    let softening = softening(page.reason);
+    let allowed: Vec<_> = softening.allowed.iter().map(|allowed| allowed.name()).collect();
+    serde_json::json!({
+        "reason": page.reason.name(),
+        "severity": Severity::of(page.reason).name(),
+        "profile_severities": allowed,
+        "legacy_code": legacy_code(page.reason),
+        "grpc_code": grpc_code(page.reason),
+        "en": page.cause.en,
+        "zh": page.cause.zh,
         "resend": page.resend.name(),
-        "resendText": page.resend.text(),
-        "cause": page.cause,
+        "resend_text": page.resend.text(),
         "caller": page.caller,
         "operator": page.operator,
     })
@@ -331,80 +367,6 @@ fn edits(from: &str, to: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_reason_has_one_page_in_the_order_of_the_enum() {
-        let pages: Vec<_> = pages().map(|page| page.reason).collect();
-        assert_eq!(pages, Reason::ALL);
-    }
-
-    #[test]
-    fn every_page_says_everything_in_both_languages() {
-        for page in pages() {
-            assert!(!page.legacy.is_empty(), "{}", page.reason);
-            for text in [page.cause, page.caller, page.operator, page.resend.text()] {
-                assert!(text.en.is_ascii() || text.en.contains('('), "{}", page.reason);
-                assert!(!text.en.is_empty() && !text.zh.is_ascii(), "{}", page.reason);
-            }
-        }
-    }
-
-    #[test]
-    fn what_may_be_sent_again_agrees_with_who_is_to_blame() {
-        for page in pages() {
-            let busy = matches!(page.reason.blame(), Blame::Quota | Blame::Busy);
-            if busy {
-                assert_eq!(page.resend, Resend::SameSerial, "{}", page.reason);
-            }
-        }
-    }
-
-    /// After a change of the pages write what this prints to docs/errors.md.
-    #[test]
-    fn the_manual_is_what_the_pages_say() {
-        let file = include_str!("../../../docs/errors.md");
-        assert!(file == catalogue_markdown(), "{}", catalogue_markdown());
-    }
-
-    #[test]
-    fn a_reason_is_found_however_it_is_spelt() {
-        for name in ["SERIAL_CONFLICT", "serial-conflict", " Serial_Conflict "] {
-            let text = run(name, Format::Text).unwrap();
-            assert!(
-                text.starts_with("SERIAL_CONFLICT  (gRPC ALREADY_EXISTS, legacy 9990/"),
-                "{text}"
-            );
-            assert!(text.contains("ResolveInvoice"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_reason_suggests_the_nearest() {
-        for (name, expect) in [
-            ("SERIAL_CONFLIT", "did you mean SERIAL_CONFLICT?"),
-            ("no_number", "did you mean NO_NUMBERS?"),
-            ("zzzzzzzz", "`explain` lists them"),
-            ("", "`explain` lists them"),
-        ] {
-            let error = run(name, Format::Json).unwrap_err();
-            assert!(error.ends_with(expect), "{error}");
-        }
-        assert!(run(&"票\n".repeat(1000), Format::Text).unwrap_err().len() < 300);
-    }
-
-    #[test]
-    fn json_is_one_value_with_stable_keys() {
-        let value: serde_json::Value =
-            serde_json::from_str(&run("LINE_TAX_MISMATCH", Format::Json).unwrap()).unwrap();
-        assert_eq!(value["reason"], "LINE_TAX_MISMATCH");
-        assert_eq!(value["grpcCode"], "INVALID_ARGUMENT");
-        assert_eq!(value["legacyCode"], "9209");
-        assert_eq!(value["resend"], "AFTER_FIX");
-        assert!(value["cause"]["zh"].is_string());
-        let all: serde_json::Value = serde_json::from_str(&list(Format::Json)).unwrap();
-        assert_eq!(all.as_array().map(Vec::len), Some(Reason::ALL.len()));
-        assert_eq!(list(Format::Text).lines().count(), Reason::ALL.len());
-    }
-}
+mod provoked;
+#[cfg(test)]
+mod tests;

@@ -131,7 +131,9 @@ impl<'a> Turn<'a> {
         let key = key(platform, serial);
         let checked = Checked {
             platform: key.platform,
+            original: None,
             valid_until: expired.then(|| CstTime::from_unix(self.now.unix() - 1).unwrap()),
+            warnings: Vec::new(),
             ..world::checked(serial, content, target)
         };
         let before = self.effects();

@@ -69,7 +69,9 @@ pub(super) fn checked(serial: usize, content: usize, target: usize) -> Checked {
         kind,
         color: Color::Blue,
         totals: Totals { amount: Fen(100), tax: Fen(13 + extra), total: Fen(113 + extra) },
+        original: None,
         valid_until: None,
+        warnings: Vec::new(),
     }
 }
 

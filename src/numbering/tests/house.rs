@@ -450,7 +450,9 @@ pub(super) fn to(serial: &str, device: DeviceNo, kind: Kind) -> Checked {
         kind,
         color: Color::Blue,
         totals,
+        original: None,
         valid_until: None,
+        warnings: Vec::new(),
     }
 }
 

@@ -1,0 +1,215 @@
+//! The pages of what is issued, delivery, and the proxy itself. Data only; a test keeps the
+//! catalogue complete.
+
+use super::{NOTHING, Page, Resend, page};
+use crate::refusal::Reason;
+
+/// The pages, in the order of `Reason::ALL`.
+pub(super) const PAGES: &[Page] = &[
+    page(
+        Reason::VoidNotAllowed,
+        Resend::Never,
+        (
+            "The rules do not let this invoice be voided (作废): paper only in its month and \
+             unreported, electronic only when its signing failed.",
+            "规则不允许作废该发票：纸质仅限当月且未抄报，电子仅限验签失败。",
+        ),
+        ("Issue a red-letter invoice instead.", "改开红字发票。"),
+        NOTHING,
+    ),
+    page(
+        Reason::SignerAnswerInvalid,
+        Resend::Resolve,
+        (
+            "The device answered something that does not fit what was asked; the number may \
+             be spent.",
+            "设备应答与请求不符，号码可能已用。",
+        ),
+        (
+            "Ask ResolveInvoice; never send it under another serial.",
+            "以 ResolveInvoice 查询，切勿换流水号重发。",
+        ),
+        (
+            "Compare the device's record with the claim; void it only with proof.",
+            "核对设备记录与占号，有据方可作废。",
+        ),
+    ),
+    page(
+        Reason::NotIssued,
+        Resend::SameSerial,
+        (
+            "The device provably issued nothing; the serial is free again.",
+            "已证实设备未开票，流水号重新可用。",
+        ),
+        ("Send the same bytes again.", "原样重发。"),
+        (
+            "Watch the rate: a device that often drops requests is about to fail.",
+            "关注频次：设备频繁丢弃请求预示故障。",
+        ),
+    ),
+    page(
+        Reason::QrInvalid,
+        Resend::Never,
+        (
+            "The text of an issued invoice's two-dimensional code is not what the invoice \
+             says; the invoice stands.",
+            "已开具发票的二维码内容与发票不符；发票有效。",
+        ),
+        ("Nothing; the invoice is issued.", "发票已开具，无需处理。"),
+        ("Tell the device's vendor; compare firmware versions.", "联系设备厂商，核对固件版本。"),
+    ),
+    page(
+        Reason::UploadIncomplete,
+        Resend::Resolve,
+        (
+            "The acceptance side's answer does not cover every invoice of the batch, or was \
+             not written back to the device.",
+            "受理结果未覆盖批次内全部发票，或未回写设备。",
+        ),
+        ("Nothing; the invoices are issued and stay pending.", "发票已开具，等待上传完成。"),
+        ("Watch the outbox; the batch is sent again by itself.", "关注待上传队列，系统自动重传。"),
+    ),
+    page(
+        Reason::ReconcileMismatch,
+        Resend::Resolve,
+        (
+            "Counts or amounts of blue and red invoices differ between the books and the \
+             other side.",
+            "红蓝字发票份数或金额与对方不一致。",
+        ),
+        (
+            "Compare the details by code and number; send nothing again for it.",
+            "按代码和号码核对明细，切勿因此重开。",
+        ),
+        (
+            "Find the invoices that only one side has; windows go by issue time at the device.",
+            "查找单方记录的发票；统计按设备开票时间。",
+        ),
+    ),
+    page(
+        Reason::OutcomeUnknown,
+        Resend::Resolve,
+        (
+            "The request was sent on and its answer never came: the number may be spent.",
+            "请求已发出但未收到应答，号码可能已用。",
+        ),
+        (
+            "Ask by the same serial; never send it under another.",
+            "以同一流水号查询，切勿换流水号重发。",
+        ),
+        (
+            "The finisher asks the device by itself; look at the device if it lasts.",
+            "系统自动向设备查询；持续未决时检查设备。",
+        ),
+    ),
+    page(
+        Reason::QuotaExhausted,
+        Resend::SameSerial,
+        ("The taxpayer's credit quota (授信额度) is used up.", "授信额度已用尽。"),
+        (
+            "Wait until the quota is raised, then send the same bytes again.",
+            "待额度调整后原样重发。",
+        ),
+        ("Download quota, or have it raised.", "下载额度或申请调整。"),
+    ),
+    page(
+        Reason::OriginInfoMissing,
+        Resend::AfterFix,
+        (
+            "Address, MAC or CPU of the requesting machine is missing; the 乐企 profile \
+             (digital invoices) needs them.",
+            "缺少请求设备的 IP、MAC 或 CPU 信息（乐企规则档案要求）。",
+        ),
+        ("Send the origin of the request.", "补齐请求设备信息。"),
+        NOTHING,
+    ),
+    page(
+        Reason::RedConfirmationMissing,
+        Resend::AfterFix,
+        (
+            "A red digital invoice has no confirmation number (红字确认单).",
+            "数电红字发票缺少红字信息确认单编号。",
+        ),
+        (
+            "Have the red confirmation made first, then send its number.",
+            "先办理红字信息确认单，再填写其编号。",
+        ),
+        NOTHING,
+    ),
+    page(
+        Reason::AlreadyExists,
+        Resend::AfterFix,
+        ("What is to be made exists already, with other properties.", "待建对象已存在且属性不同。"),
+        ("Nothing; platforms do not see this.", "平台不会遇到。"),
+        ("Look at what exists; choose another id.", "查看现有对象，另选标识。"),
+    ),
+    page(
+        Reason::NotFound,
+        Resend::AfterFix,
+        ("No such thing is known here.", "无此对象。"),
+        (
+            "Check the id. For a serial, NOT_FOUND is not final: use ResolveInvoice.",
+            "核对标识。流水号未找到并非终态，应使用 ResolveInvoice。",
+        ),
+        ("Check the registry.", "核对登记信息。"),
+    ),
+    page(
+        Reason::StoreFull,
+        Resend::SameSerial,
+        ("The disk has no room for another invoice.", "磁盘空间不足。"),
+        (
+            "Wait as RetryInfo says, then send the same bytes again.",
+            "按 RetryInfo 等待后原样重发。",
+        ),
+        ("Free or add space; issuing goes on by itself.", "释放或增加空间，自动恢复开票。"),
+    ),
+    page(
+        Reason::StoreReadOnly,
+        Resend::SameSerial,
+        ("The books can be read but not written; queries go on.", "账簿只读，查询可用。"),
+        ("Wait, then send the same bytes again.", "稍后原样重发。"),
+        (
+            "Read in the log or /readyz why: the watermark is lost, or the books are behind \
+             it. Put the right books or watermark back, then restart; never make a new one.",
+            "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位）；恢复正确的账簿或水位\
+             再重启，勿新建。",
+        ),
+    ),
+    page(
+        Reason::Overloaded,
+        Resend::SameSerial,
+        ("The proxy sheds load before anything is spent.", "代理在占用资源前丢弃过载请求。"),
+        (
+            "Wait as RetryInfo says, then send the same bytes again.",
+            "按 RetryInfo 等待后原样重发。",
+        ),
+        ("Watch the queues; add capacity if it lasts.", "关注队列，持续过载则扩容。"),
+    ),
+    page(
+        Reason::Draining,
+        Resend::SameSerial,
+        ("The proxy is shutting down and takes no new requests.", "代理正在停机，不再接收新请求。"),
+        ("Connect again, then send the same bytes.", "重新连接后原样重发。"),
+        NOTHING,
+    ),
+    page(
+        Reason::NotBuilt,
+        Resend::Never,
+        ("The call is in the contract but not built.", "该调用已列入契约但尚未实现。"),
+        ("Do not call it.", "请勿调用。"),
+        NOTHING,
+    ),
+    page(
+        Reason::Internal,
+        Resend::Resolve,
+        (
+            "The proxy failed; the log has the details under the error id.",
+            "代理内部错误，详情见日志中的错误编号。",
+        ),
+        (
+            "Ask ResolveInvoice, and report the error id.",
+            "以 ResolveInvoice 查询，并报告错误编号。",
+        ),
+        ("Find the error id in the log and report the fault.", "在日志中查找错误编号并上报缺陷。"),
+    ),
+];
