@@ -6,7 +6,10 @@ use skproxy::{
     admin,
     admission::Admission,
     clock::Clock,
-    contract::sample::{self, SELLER},
+    contract::{
+        Profiles,
+        sample::{self, SELLER},
+    },
     daemon::{Core, open_core},
     identity::PeerCertificate,
     model::{CstTime, DeviceNo},
@@ -51,7 +54,8 @@ impl House {
         let clock = Clock::system();
         let options = Options { reserve_bytes: 0, ..Options::in_dir(&dir.join("data")) };
         let passphrase = Secret::new("only a test".to_owned());
-        let core = open_core(&options, &passphrase, Limits::default(), &clock).await.unwrap();
+        let (limits, profiles) = (Limits::default(), Profiles::embedded());
+        let core = open_core(&options, &passphrase, limits, &clock, profiles).await.unwrap();
         let core = Arc::new(core);
         let pipeline = Pipeline {
             numbering: core.numbering.clone(),
