@@ -2,7 +2,7 @@
 //! beside it, and an exclusive lock on the data directory.
 
 use super::{
-    Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, load,
+    Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, listing, load,
     reader::{self, Progress},
     rows::{
         self,
@@ -342,6 +342,7 @@ impl EmbeddedStore {
     fn write(&self, batch: &Batch) -> rusqlite::Result<Head> {
         let mut writer = Writer::new(&self.connection);
         writer.batch(batch)?;
+        listing::write(&self.connection, batch)?;
         let counter = CommitCounter(self.head.mark.counter.0.saturating_add(1));
         let previous = self.head.mark.hash;
         let hash = sha256_parts(&[&previous, &counter.0.to_be_bytes(), &writer.crcs]);

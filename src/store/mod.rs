@@ -8,6 +8,7 @@ mod batch;
 mod claim;
 pub mod embedded;
 mod journal;
+pub mod listing;
 mod load;
 pub mod memory;
 mod reader;
@@ -28,6 +29,7 @@ pub use batch::{
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
+pub use listing::{ListOwner, ListPage, Listed, Place};
 pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
 
 use crate::{

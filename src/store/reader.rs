@@ -15,7 +15,7 @@ use super::{
 use crate::{
     contract::ContentDigest,
     convert::to_u64,
-    model::{BatchNo, ClaimId, CommitCounter, CstTime, InvoiceNumber, RequestKey, SeriesNo},
+    model::{BatchNo, ClaimId, CommitCounter, CstTime, InvoiceNumber, Kind, RequestKey, SeriesNo},
 };
 use bytes::{Bytes as Buffer, BytesMut};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -58,6 +58,18 @@ impl Found {
     #[must_use]
     pub fn id(&self) -> ClaimId {
         self.claim.id
+    }
+
+    /// Who asked for what.
+    #[must_use]
+    pub fn request(&self) -> &RequestKey {
+        &self.claim.request
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.claim.kind
     }
 
     /// Its series.
@@ -221,12 +233,20 @@ impl Books {
     /// # Errors
     /// As `find`; also when there is no such claim.
     pub fn claim(&self, claim: ClaimId) -> Result<Found, StoreError> {
-        let (found, seen) = self.with(|connection| {
+        self.durable(|connection| found(connection, claim))
+    }
+
+    /// Reads in one transaction; what is found is durable before it is handed out.
+    pub(super) fn durable<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (value, seen) = self.with(|connection| {
             let transaction = begin(connection)?;
-            Ok((found(&transaction, claim)?, counter(&transaction)?))
+            Ok((read(&transaction)?, counter(&transaction)?))
         })?;
         self.progress.wait_for(seen, DURABLE_WAIT)?;
-        Ok(found)
+        Ok(value)
     }
 
     /// Where delivery of an issued or voided claim stands.
@@ -374,7 +394,7 @@ pub(super) fn any_number(
         .map_err(sqlite("look up numbers"))
 }
 
-fn delivered(connection: &Connection, claim: ClaimId) -> Result<Delivered, StoreError> {
+pub(super) fn delivered(connection: &Connection, claim: ClaimId) -> Result<Delivered, StoreError> {
     let place: Option<(i64, i64, i64)> = connection
         .prepare_cached("SELECT batch, position, crc FROM delivery WHERE claim = ?")
         .and_then(|mut statement| {

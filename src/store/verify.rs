@@ -2,9 +2,10 @@
 //! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
-    Assignment, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta, UsageKey,
+    Assignment, Claim, Event, EventHash, EventKind, Fate, ListOwner, Place, StoreError, UsageDelta,
+    UsageKey,
     embedded::{self, BOOKS, Options},
-    load, reader,
+    listing, load, reader,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -112,6 +113,7 @@ struct Walk<'a> {
     numbers: BTreeMap<InvoiceNumber, (ClaimId, SeriesNo)>,
     requests: HashMap<RequestKey, ClaimId>,
     usage: BTreeMap<UsageKey, UsageDelta>,
+    listed: BTreeSet<(ListOwner, Place)>,
     open: BTreeSet<ClaimId>,
     ended: BTreeSet<ClaimId>,
 }
@@ -125,6 +127,7 @@ impl<'a> Walk<'a> {
             numbers: BTreeMap::new(),
             requests: HashMap::new(),
             usage: BTreeMap::new(),
+            listed: BTreeSet::new(),
             open: BTreeSet::new(),
             ended: BTreeSet::new(),
         }
@@ -148,6 +151,7 @@ impl<'a> Walk<'a> {
         self.requests(connection, findings)?;
         self.outbox(connection, findings)?;
         self.usage(connection, findings)?;
+        self.listing(connection, findings)?;
         verify_journal::check(connection, findings)?;
         verify_rows::check(connection, findings)
     }
@@ -242,6 +246,8 @@ impl<'a> Walk<'a> {
             color: claim.color,
         };
         self.usage.entry(key).or_default().add(claim.totals);
+        let owner = ListOwner { taxpayer: key.taxpayer, platform: key.platform };
+        self.listed.insert((owner, Place { at: issue_time, claim: id }));
         let bytes = reader::joined(&claim.head.0, &issued.tail.0);
         let Ok(invoice) = pb::Invoice::decode(bytes) else {
             return findings.problem(format!("the invoice of claim {id} does not decode"));
@@ -444,6 +450,15 @@ impl<'a> Walk<'a> {
             .map_err(sqlite("count batches"))?;
         if lost != 0 {
             findings.problem(format!("{lost} batches are neither open nor answered"));
+        }
+        Ok(())
+    }
+
+    /// The list index names exactly the issued invoices, at their issue time.
+    fn listing(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
+        for (_, place) in self.listed.symmetric_difference(&listing::all(connection)?) {
+            let claim = place.claim;
+            findings.problem(format!("the list index differs from the journal at claim {claim}"));
         }
         Ok(())
     }

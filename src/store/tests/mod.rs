@@ -3,6 +3,7 @@
 
 mod damage;
 mod fixtures;
+mod listing;
 mod start;
 
 use super::{
