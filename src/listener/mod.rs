@@ -13,9 +13,10 @@ mod grpc;
 mod handshake;
 mod serve;
 mod session;
+mod streams;
 mod tls;
 
-pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER};
+pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER, StreamDeadline, Streams};
 pub use connections::{ConnectionInfo, Connections};
 pub use grpc::{GrpcSettings, HealthHandle, routes};
 pub use serve::{Limits, Listener};

@@ -6,7 +6,7 @@
 //! `Limits`.
 
 use super::{
-    call::PeerService,
+    call::{PeerService, Streams},
     connections::{Connections, Entry},
     handshake::{HandshakeError, handshake},
     tls::TlsState,
@@ -42,6 +42,11 @@ pub struct Limits {
     pub connections_max: usize,
     /// Calls under way at once on a connection. Default 256.
     pub streams_max: u32,
+    /// What a call may have sent before we read it. Unit: bytes. Default 128 KiB: a dozen invoices.
+    pub stream_window: u32,
+    /// The same for all calls of a connection. Unit: bytes. Default 4 MiB: twice what its streaming
+    /// calls can leave unread, so that those never keep the others from being heard.
+    pub connection_window: u32,
     /// Quiet time after which the client is asked whether it lives. Default 30 s.
     pub keepalive_interval: Duration,
     /// How long it may take to say so. Default 10 s.
@@ -68,6 +73,8 @@ impl Default for Limits {
             handshakes_max: 256,
             connections_max: 10_000,
             streams_max: 256,
+            stream_window: 128 << 10,
+            connection_window: 4 << 20,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             header_list_len_max: 16 * 1024,
@@ -226,7 +233,8 @@ impl Listener {
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let service = PeerService::new(self.routes.clone(), peer);
+        let (closing, streams) = watch::channel(false);
+        let service = PeerService::new(self.routes.clone(), peer, Streams::new(streams));
         let connection = self.protocol().serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
         let (reason, grace) = tokio::select! {
@@ -239,6 +247,7 @@ impl Listener {
             () = self.reached(Phase::Draining) => ("drain", Duration::MAX),
         };
         connection.as_mut().graceful_shutdown();
+        closing.send_replace(true);
         let revoked = async {
             entry.closed().await;
             sleep(KEY_GRACE).await;
@@ -258,6 +267,8 @@ impl Listener {
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams_max)
+            .initial_stream_window_size(self.limits.stream_window)
+            .initial_connection_window_size(self.limits.connection_window)
             .keep_alive_interval(self.limits.keepalive_interval)
             .keep_alive_timeout(self.limits.keepalive_timeout)
             .max_header_list_size(self.limits.header_list_len_max)

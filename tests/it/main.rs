@@ -14,6 +14,8 @@ mod listener;
 #[cfg(test)]
 mod listener_life;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod ops;
@@ -23,5 +25,7 @@ mod product;
 mod refusals;
 #[cfg(test)]
 mod serve;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod support;

@@ -148,6 +148,18 @@ impl Demo {
         client(self.said("platform_address"), &self.pki("ca.pem"), &cert).await
     }
 
+    /// A channel of the platform, for the other services.
+    pub(crate) async fn channel(&self) -> Channel {
+        let cert = self.pki("platform.pem");
+        let tls = ClientTls::load(&self.pki("ca.pem"), &cert, &cert.with_extension("key")).unwrap();
+        channel(self.said("platform_address"), "localhost", &tls).await.unwrap()
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// Runs an operator's command, a line of words.
     pub(crate) async fn operate(&self, words: &str) -> Ran {
         line(&format!("{words} --socket {}", self.said("admin_socket"))).await

@@ -6,3 +6,4 @@ mod house;
 mod limits;
 mod requests;
 mod space;
+mod validate;
