@@ -115,13 +115,25 @@ pub fn load_profiles(dir: Option<&Path>) -> Result<Profiles, Vec<ConfigMistake>>
     }
     let files = texts.iter().map(|(file, text)| (file.as_str(), text.as_str()));
     match Profiles::with_files(files) {
-        Ok(profiles) if mistakes.is_empty() => Ok(profiles),
-        Ok(_) => Err(mistakes),
+        Ok(profiles) => {
+            let why = "no device makes a cipher text of that length and prefix";
+            let bad = formless(&profiles).map(|name| mistake(dir, format!("{name:?}: {why}")));
+            mistakes.extend(bad);
+            if mistakes.is_empty() { Ok(profiles) } else { Err(mistakes) }
+        }
         Err(bad) => {
             mistakes.extend(bad.into_iter().map(|bad| mistake(Path::new(&bad.file), bad.problem)));
             Err(mistakes)
         }
     }
+}
+
+/// The profiles whose cipher text no signer knows how to make.
+fn formless(profiles: &Profiles) -> impl Iterator<Item = &str> {
+    profiles.names().filter(|name| {
+        let cipher = profiles.get(name).map(|profile| &profile.cipher);
+        cipher.is_none_or(|cipher| CipherForm::of(cipher.length, &cipher.prefix).is_none())
+    })
 }
 
 /// The profiles of a directory, by name, so that complaints come in one order.
@@ -150,7 +162,7 @@ pub async fn open_core(
     let header = opened.books.setting(KEY_STORE).map_err(EngineError::Store)?;
     let (keys, fresh) = open_keys(header.as_deref(), passphrase)?;
     let checkpointer = opened.store.checkpointer().map_err(EngineError::Store)?;
-    let open_batches = opened.loaded.open_batches.clone();
+    let open_batches = opened.loaded.open_batches.iter().map(|(no, _)| *no).collect();
     let parts = Parts {
         store: opened.store,
         books: opened.books,

@@ -121,6 +121,7 @@ reasons! {
     NotFound = "NOT_FOUND", NotFound, "9001";
     StoreFull = "STORE_FULL", Busy, "8010";
     StoreReadOnly = "STORE_READ_ONLY", State, "8010";
+    BackupFailed = "BACKUP_FAILED", State, "8010";
     Overloaded = "OVERLOADED", Busy, "9009";
     Draining = "DRAINING", Busy, "9009";
     NotBuilt = "NOT_BUILT", Unbuilt, "2000";

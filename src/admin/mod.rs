@@ -2,6 +2,7 @@
 //! the socket's mode (0600) and by the peer's uid: ours, or root.
 
 mod answers;
+mod backup;
 pub mod client;
 mod service;
 mod status;

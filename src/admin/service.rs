@@ -1,7 +1,7 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{answers, status};
+use super::{answers, backup, status};
 use crate::{
     contract::gbk_len,
     engine::Core,
@@ -16,7 +16,7 @@ use crate::{
     registry::Route,
 };
 use std::sync::{Arc, PoisonError};
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, async_trait, codegen::BoxStream};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -104,6 +104,8 @@ fn reason(text: &str) -> Result<(), Status> {
 
 #[async_trait]
 impl AdminService for Service {
+    type BackupStream = BoxStream<pb::BackupResponse>;
+
     async fn add_platform(
         &self,
         request: Request<pb::AddPlatformRequest>,
@@ -445,6 +447,12 @@ impl AdminService for Service {
             reason: voided.reason,
         };
         Ok(Response::new(pb::BlankVoidResponse { voided: Some(voided) }))
+    }
+
+    async fn backup(&self, request: Request<pb::BackupRequest>) -> Answer<Self::BackupStream> {
+        let directory = request.into_inner().directory.into();
+        let news = backup::begin(&self.core.numbering, directory, self.actor.clone()).await?;
+        Ok(Response::new(news))
     }
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {

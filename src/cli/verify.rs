@@ -10,7 +10,7 @@ use crate::{
     signer,
     store::{
         embedded::Options,
-        verify::{self, Findings},
+        verify::{self, Findings, Subject},
     },
 };
 use anyhow::Result;
@@ -25,6 +25,9 @@ pub(super) struct VerifyArguments {
     /// Watermark file; in the data directory unless given
     #[arg(long)]
     watermark: Option<PathBuf>,
+    /// The directory is a backup, which has no watermark
+    #[arg(long, conflicts_with = "watermark")]
+    backup: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -35,11 +38,13 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit> {
     if let Some(watermark) = &arguments.watermark {
         options.watermark.clone_from(watermark);
     }
-    let findings = verify::verify(&options, &check_signature)?;
+    let subject = if arguments.backup { Subject::Backup } else { Subject::DataDirectory };
+    let findings = verify::verify(&options, subject, &check_signature)?;
     match arguments.format {
-        Format::Text => output::say(&text(&findings))?,
+        Format::Text => output::say(&text(&findings, subject))?,
         Format::Json => output::say_json(&serde_json::json!({
             "ok": findings.problems.is_empty(),
+            "backup": subject == Subject::Backup,
             "commits": findings.commits,
             "claims": findings.claims,
             "issued": findings.issued,
@@ -51,12 +56,17 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit> {
     Ok(if findings.problems.is_empty() { Exit::Done } else { Exit::Refused })
 }
 
-fn text(findings: &Findings) -> String {
+fn text(findings: &Findings, subject: Subject) -> String {
     let Findings { claims, issued, voided, open, commits, problems } = findings;
     let mut lines = vec![format!(
         "{commits} commits, {claims} claims: {issued} issued, {voided} voided, {open} open"
     )];
     lines.extend(problems.iter().map(|problem| format!("PROBLEM: {}", output::plain(problem))));
+    if subject == Subject::Backup {
+        lines.push(format!(
+            "a backup has no watermark: nothing tells what came after commit {commits}"
+        ));
+    }
     lines.push(match problems.len() {
         0 => "the books add up".to_owned(),
         count => format!(

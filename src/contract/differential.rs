@@ -43,8 +43,8 @@ pub(super) fn check(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, rules:
 }
 
 /// The tax of a differential invoice's line: (amount with tax - deduction) / (1 + rate) * rate.
-/// Unit: fen. `None` when it is not to be checked: on a red invoice, unless the profile says so, and
-/// where the rate is impossible.
+/// Unit: fen. `None` when it is not to be checked: on a red invoice, unless the profile says so,
+/// and where the rate is impossible.
 pub(super) fn tax_fen(
     wire: &pb::InvoiceDraft,
     line: &pb::InvoiceLine,

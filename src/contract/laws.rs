@@ -183,7 +183,7 @@ const MUTATIONS: [(Reason, Change); 21] = [
     (Reason::TextNotGbk, |draft| draft.remark.push('€')),
     (Reason::TaxpayerIdFormat, |draft| buyer(draft).taxpayer_id = "9".into()),
     (Reason::SellerMismatch, |draft| seller(draft).name.push('x')),
-    (Reason::TaxCodeInvalid, |draft| draft.lines[0].tax_code.push('1')),
+    (Reason::TaxCodeInvalid, |draft| draft.lines[0].tax_code.truncate(18)),
     (Reason::RateNotAuthorised, |draft| draft.lines[0].rate_millionths = 120_000),
     (Reason::PreferenceInconsistent, |draft| draft.lines[0].preference ^= true),
     (Reason::QuantityPricePair, |draft| {

@@ -83,8 +83,8 @@ fn is_crc(text: &str, crc: &str) -> bool {
     [with_comma, without].iter().any(|part| format!("{:04X}", crc16(part.as_bytes())) == crc)
 }
 
-/// CRC-16, polynomial 0x8005, start 0, no reflection, no final xor. Written apart from the signer's,
-/// so that each checks the other.
+/// CRC-16, polynomial 0x8005, start 0, no reflection, no final xor. Written apart from the
+/// signer's, so that each checks the other.
 fn crc16(bytes: &[u8]) -> u16 {
     let step = |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x8005 };
     bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ (u16::from(*byte) << 8), step))

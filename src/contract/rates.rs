@@ -13,8 +13,8 @@ use crate::{
 use chrono::NaiveDate;
 
 impl LineCheck<'_, '_> {
-    /// Checks the rate against the dated list. Answers the last day on which it stays valid, when it
-    /// ends and refuses then.
+    /// Checks the rate against the dated list. Answers the last day on which it stays valid, when
+    /// it ends and refuses then.
     pub(super) fn rate(&mut self, day: NaiveDate) -> Option<NaiveDate> {
         const FIELD: &str = "rate_millionths";
         let (rate, rates) = (self.line.rate_millionths, &self.rules.profile.rates);

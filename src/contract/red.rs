@@ -3,7 +3,7 @@
 //! enough left needs state, so it is decided with the number.
 
 use super::{
-    check::Rules,
+    check::{Limit, Rules, text},
     findings::{Field, Findings},
 };
 use crate::{
@@ -75,12 +75,15 @@ fn blue_number(
 
 /// Special kinds need a red-notice number, the others have none.
 fn notice(findings: &mut Findings<'_>, notice: &str, rules: Rules<'_>) {
+    text(findings, NOTICE, notice, Limit::optional(NOTICE_LEN));
     let wrong = match rules.kind {
         None => None,
         Some(_) if !rules.is_special() => (!notice.is_empty()).then_some((
             "must be empty: only special kinds have one",
             "仅专用发票填写红字信息表编号",
         )),
+        // Too long is said by the rule of lengths, which no profile softens.
+        Some(_) if notice.len() > NOTICE_LEN => None,
         Some(_) if !is_digits(notice) => {
             Some(("must be the 16 digits of the red notice", "须为 16 位红字信息表编号"))
         }

@@ -1,5 +1,5 @@
-//! Whether an issued invoice may be voided (作废). Source: docs/domain.md 3.9; rule 39. The blank void
-//! (空白作废) of a number that was never signed is another thing, and the operator's.
+//! Whether an issued invoice may be voided (作废). Source: docs/domain.md 3.9; rule 39. The blank
+//! void (空白作废) of a number that was never signed is another thing, and the operator's.
 
 use crate::{
     model::{CstTime, Kind},

@@ -286,8 +286,12 @@ impl stock::StockService for Services {
 
 #[async_trait]
 impl red::RedService for Services {
-    async fn check_red(&self, _: Request<v1::CheckRedRequest>) -> Answer<v1::CheckRedResponse> {
-        Err(status::not_built("CheckRed"))
+    async fn check_red(
+        &self,
+        request: Request<v1::CheckRedRequest>,
+    ) -> Answer<v1::CheckRedResponse> {
+        let peer = peer(&request);
+        answer(self.0.check_red(peer, request.into_inner()).await, |response| response)
     }
 }
 

@@ -2,7 +2,7 @@
 //! ends the process, since nobody can know what is on the disk.
 
 use super::{
-    Assigned, Limits, Numbering, Shared,
+    Assigned, Limits, Numbering, Shared, backup,
     book::{Book, Change, Gate, Round},
     finisher::Finisher,
     mailbox::Mailbox,
@@ -105,6 +105,7 @@ impl Numbering {
             stop: AtomicBool::new(false),
             authority: AuthorityClocks::default(),
             read_only: ArcSwapOption::from(read_only.map(Arc::new)),
+            backups: backup::Backups::default(),
         });
         let mailbox = Arc::new(Mailbox::new(limits.work_max));
         let finisher = finisher(super::Completions(Arc::clone(&mailbox)));
@@ -180,33 +181,49 @@ enum Verdict {
 
 impl<S: Store> Actor<S> {
     fn run(mut self) {
-        loop {
-            let pause = match (self.again.is_empty(), self.kept.is_empty()) {
-                (false, _) => Duration::ZERO,
-                (true, false) => FULL_PAUSE,
-                (true, true) => IDLE,
-            };
-            let mail = self.mailbox.gather(self.book.limits.batch_max, pause);
-            let mut completions = std::mem::take(&mut self.kept);
-            completions.extend(mail.completions);
-            let mut work = std::mem::take(&mut self.again);
-            work.extend(mail.work);
-            let idle = work.is_empty() && completions.is_empty();
-            if idle && mail.closed && self.shared.stop.load(Ordering::Acquire) {
-                return;
-            }
-            if !idle {
-                self.batch(work, completions);
-            }
-            self.forget_departed();
-            let ending = mail.closed && self.shared.stop.load(Ordering::Acquire);
-            if ending && !self.kept.is_empty() && self.again.is_empty() {
-                // Nobody was told: the next start signs these claims again, or asks their device.
-                let count = self.kept.len();
-                tracing::error!(count, "the disk is full: what was just signed is not saved");
-                return;
+        let shared = Arc::clone(&self.shared);
+        while self.turn(IDLE) {
+            let Some(asked) = shared.backups.begin() else { continue };
+            let copier = self.store.copier();
+            let turn = || self.turn(Duration::ZERO);
+            let goes_on = copier.is_none_or(|copier| backup::run(asked, &copier, turn));
+            shared.backups.end();
+            if !goes_on {
+                break;
             }
         }
+        shared.backups.close();
+    }
+
+    /// Gathers what has arrived, waiting at most `idle` for it, and decides it. False when this was
+    /// the last turn.
+    fn turn(&mut self, idle: Duration) -> bool {
+        let pause = match (self.again.is_empty(), self.kept.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => FULL_PAUSE,
+            (true, true) => idle,
+        };
+        let mail = self.mailbox.gather(self.book.limits.batch_max, pause);
+        let mut completions = std::mem::take(&mut self.kept);
+        completions.extend(mail.completions);
+        let mut work = std::mem::take(&mut self.again);
+        work.extend(mail.work);
+        let idle = work.is_empty() && completions.is_empty();
+        if idle && mail.closed && self.shared.stop.load(Ordering::Acquire) {
+            return false;
+        }
+        if !idle {
+            self.batch(work, completions);
+        }
+        self.forget_departed();
+        let ending = mail.closed && self.shared.stop.load(Ordering::Acquire);
+        if ending && !self.kept.is_empty() && self.again.is_empty() {
+            // Nobody was told: the next start signs these claims again, or asks their device.
+            let count = self.kept.len();
+            tracing::error!(count, "the disk is full: what was just signed is not saved");
+            return false;
+        }
+        true
     }
 
     fn batch(&mut self, work: Vec<Work>, mut completions: Vec<Completion>) {

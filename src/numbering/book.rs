@@ -8,12 +8,12 @@
 use super::Limits;
 use crate::{
     contract::ContentDigest,
-    model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
+    model::{BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
-        Batch, Event, EventKind, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
-        Store, StoreError,
+        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, OutboxItem, RedBalance,
+        SegmentState, SeriesState, Store, StoreError,
     },
 };
 use std::{
@@ -58,6 +58,8 @@ pub struct Open {
     pub claimed_at: CstTime,
     /// Its number; for a device's claim, the device's next one at the claim.
     pub number: InvoiceNumber,
+    /// The blue invoice that a red one reverses.
+    pub red_of: Option<ClaimId>,
 }
 
 /// Everything the actor knows, as committed.
@@ -80,7 +82,11 @@ pub struct Book {
     /// Numbers left out that witnesses know, by series.
     pub lost: HashMap<SeriesNo, Vec<LostRange>>,
     /// Batches without a receipt.
-    pub open_batches: BTreeSet<crate::model::BatchNo>,
+    pub open_batches: BTreeMap<BatchNo, Vec<ClaimId>>,
+    /// Red letters that wait for a batch, with the blue invoice of each.
+    pub reds: HashMap<ClaimId, ClaimId>,
+    /// Claims of the open batches.
+    pub unanswered: HashSet<ClaimId>,
     /// Last event of the journal.
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
@@ -100,7 +106,9 @@ impl Book {
             open_by_series: HashMap::new(),
             outbox: BTreeMap::new(),
             lost: HashMap::new(),
-            open_batches: loaded.open_batches.iter().copied().collect(),
+            open_batches: BTreeMap::new(),
+            reds: HashMap::new(),
+            unanswered: HashSet::new(),
             journal: loaded.journal,
             last: loaded.last,
             limits,
@@ -120,6 +128,9 @@ impl Book {
         for claim in &loaded.open {
             let open = super::round::open_of(claim);
             book.put_open(claim.id, open);
+        }
+        for (no, members) in &loaded.open_batches {
+            book.put_batch(*no, members.clone());
         }
         for item in &loaded.outbox {
             book.put_outbox(*item);
@@ -151,7 +162,15 @@ impl Book {
         self.open.insert(id, open);
     }
 
+    fn put_batch(&mut self, no: BatchNo, members: Vec<ClaimId>) {
+        self.unanswered.extend(members.iter().copied());
+        self.open_batches.insert(no, members);
+    }
+
     fn put_outbox(&mut self, item: OutboxItem) {
+        if let Some(blue) = item.red_of {
+            self.reds.insert(item.claim, blue);
+        }
         let province = self.province(item.series);
         self.outbox.entry(province).or_default().insert(item.claim);
     }
@@ -187,6 +206,7 @@ impl Book {
             opened: BTreeMap::new(),
             ended: BTreeSet::new(),
             turnover: HashMap::new(),
+            balances: BTreeMap::new(),
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
             registry: None,
@@ -224,9 +244,16 @@ impl Book {
                 waiting.remove(&claim);
             }
         }
-        self.open_batches.extend(change.batches);
+        for (no, members) in change.batches {
+            for claim in &members {
+                self.reds.remove(claim);
+            }
+            self.put_batch(no, members);
+        }
         for batch in change.answered {
-            self.open_batches.remove(&batch);
+            for claim in self.open_batches.remove(&batch).unwrap_or_default() {
+                self.unanswered.remove(&claim);
+            }
         }
         self.journal = change.journal;
         self.last = change.last;
@@ -271,8 +298,10 @@ pub struct Round<'a> {
     pub(super) ended: BTreeSet<ClaimId>,
     /// Claims opened and ended in this round, by series.
     turnover: HashMap<SeriesNo, (usize, usize)>,
+    /// What is left of the blue invoices that this round touched.
+    pub(super) balances: BTreeMap<ClaimId, Balance>,
     pub(super) delivered: HashSet<(String, ClaimId)>,
-    pub(super) answered: BTreeSet<crate::model::BatchNo>,
+    pub(super) answered: BTreeSet<BatchNo>,
     pub(super) registry: Option<Registry>,
     /// Why a witness of this round holds the books to be behind.
     pub(super) behind: Option<String>,
@@ -287,8 +316,8 @@ pub struct Change {
     ended: Vec<OutboxItem>,
     outbox: Vec<OutboxItem>,
     delivered: HashSet<(String, ClaimId)>,
-    batches: Vec<crate::model::BatchNo>,
-    answered: BTreeSet<crate::model::BatchNo>,
+    batches: Vec<(BatchNo, Vec<ClaimId>)>,
+    answered: BTreeSet<BatchNo>,
     lost: Vec<LostRange>,
     registry: Option<Registry>,
     /// Why the books are behind: nothing may be issued from now on.
@@ -307,14 +336,19 @@ impl Round<'_> {
         let issued = self.batch.issued.iter().map(|issued| (issued.claim, issued.series));
         let voided = self.batch.voided.iter().map(|voided| (voided.claim, voided.series));
         let released = self.batch.released.iter().map(|end| (end.claim, end.series));
-        let item = |(claim, series)| OutboxItem { claim, series };
+        let open = |id: &ClaimId| self.opened.get(id).or_else(|| self.book.open.get(id));
+        let red_of = |id: &ClaimId| open(id).and_then(|open| open.red_of);
+        let item = |(claim, series)| OutboxItem { claim, series, red_of: red_of(&claim) };
         let ended = issued.chain(voided).chain(released).map(item).collect();
         let outbox = self.batch.issued.iter().map(|issued| (issued.claim, issued.series));
         // A void without a number is told to nobody.
         let told = self.batch.voided.iter().filter(|voided| voided.number.is_some());
         let outbox = outbox.chain(told.map(|voided| (voided.claim, voided.series))).map(item);
         let outbox = outbox.collect();
-        let batches = self.batch.deliveries.iter().map(|delivery| delivery.no).collect();
+        let frozen = self.batch.deliveries.iter();
+        let batches = frozen.map(|batch| (batch.no, batch.members.clone())).collect();
+        let balances = std::mem::take(&mut self.balances).into_iter();
+        self.batch.balances = balances.map(|(blue, left)| RedBalance { blue, left }).collect();
         let change = Change {
             series: self.series,
             opened: self.opened,

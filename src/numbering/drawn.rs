@@ -155,6 +155,9 @@ impl Round<'_> {
             return false;
         }
         let evidence = format!("serial unknown to the device, next number still {before}");
+        if self.give_back(claim).is_err() {
+            return false;
+        }
         let Ok(series) = self.series_mut(claim.series) else { return false };
         let event = series.event(EventKind::Released, claim.id, evidence.as_bytes());
         series.state.device_next = next.cloned();

@@ -5,6 +5,7 @@
 //! to the finisher without passing through the call, so that a caller who hangs up cannot lose it.
 
 mod actor;
+mod backup;
 mod book;
 mod drawn;
 pub mod finisher;
@@ -13,6 +14,7 @@ mod laws;
 mod mailbox;
 mod operate;
 mod outcome;
+mod red;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ mod witness;
 mod work;
 
 pub use actor::{Parts, StartError};
+pub use backup::BackupNews;
 pub use book::{Book, Change, Gate, Open, Round, Series};
 pub use drawn::Evidence;
 pub use operate::{NewDevice, NewSegment};
@@ -126,6 +129,7 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     pub(crate) authority: time::AuthorityClocks,
     pub(crate) read_only: ArcSwapOption<String>,
+    pub(crate) backups: backup::Backups,
 }
 
 /// A commit that takes longer than this means that nothing can be issued.

@@ -317,7 +317,8 @@ impl Round<'_> {
         let free = waiting
             .iter()
             .copied()
-            .filter(|claim| !self.delivered.contains(&(province.to_owned(), *claim)));
+            .filter(|claim| !self.delivered.contains(&(province.to_owned(), *claim)))
+            .filter(|claim| !self.waits_for_blue(*claim));
         let members: Vec<ClaimId> = free.take(count_max).collect();
         if members.is_empty() {
             return None;
@@ -335,9 +336,16 @@ impl Round<'_> {
         Some(batch)
     }
 
+    /// Whether a red letter's blue invoice has no receipt yet: the authority hears of it first.
+    fn waits_for_blue(&self, claim: ClaimId) -> bool {
+        let Some(blue) = self.book.reds.get(&claim) else { return false };
+        let mut waiting = self.book.outbox.values();
+        self.book.unanswered.contains(blue) || waiting.any(|claims| claims.contains(blue))
+    }
+
     /// Stores a verified receipt. One for a batch that is answered already changes nothing.
     pub fn put_receipt(&mut self, mut record: ReceiptRecord) {
-        let open = self.book.open_batches.contains(&record.batch);
+        let open = self.book.open_batches.contains_key(&record.batch);
         if !open || !self.answered.insert(record.batch) {
             return;
         }

@@ -5,6 +5,7 @@ use super::{
     book::{Bound, Open, Round, Series, unreadable},
     drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
+    red::Hold,
 };
 use crate::{
     clock,
@@ -51,7 +52,8 @@ pub enum Resolved {
 pub(super) fn open_of(claim: &Claim) -> Open {
     let (Assignment::Numbered { number, .. } | Assignment::ByDevice { next: number, .. }) =
         &claim.assignment;
-    Open { series: claim.series, claimed_at: claim.claimed_at, number: number.clone() }
+    let (series, claimed_at, red_of) = (claim.series, claim.claimed_at, claim.red_of);
+    Open { series, claimed_at, number: number.clone(), red_of }
 }
 
 impl Round<'_> {
@@ -69,13 +71,18 @@ impl Round<'_> {
             return Ok(known);
         }
         let (device, series, stamp) = self.ready(&checked)?;
+        let hold = self.hold(&checked)?;
         if device.backend.draws_numbers() {
             if self.backlog(series).0 > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
             }
-            return self.claim_by_device(key, checked, (series, stamp));
+            let made = self.claim_by_device(key, checked, (series, stamp, hold.as_ref()))?;
+            self.take_hold(hold);
+            return Ok(made);
         }
-        self.claim_number(key, checked, &device, (series, stamp))
+        let made = self.claim_number(key, checked, &device, (series, stamp, hold.as_ref()))?;
+        self.take_hold(hold);
+        Ok(made)
     }
 
     /// Whether a request could have a claim now; changes nothing.
@@ -84,6 +91,7 @@ impl Round<'_> {
     /// What `assign` would refuse it with.
     pub fn validate(&self, checked: &Checked) -> Result<(), Refusal> {
         let (device, series, _) = self.ready(checked)?;
+        self.hold(checked)?;
         if device.backend.draws_numbers() {
             return self.next_of_device(series).map(drop);
         }
@@ -205,7 +213,7 @@ impl Round<'_> {
         key: RequestKey,
         checked: Checked,
         device: &Device,
-        (no, stamp): (SeriesNo, CstTime),
+        (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
         self.numbers_left(no, device)?;
         let id = self.next_claim();
@@ -241,6 +249,7 @@ impl Round<'_> {
             kind: checked.kind,
             color: checked.color,
             totals: checked.totals,
+            red_of: hold.map(|hold| hold.blue),
             head,
             event,
         });
@@ -251,7 +260,7 @@ impl Round<'_> {
         &mut self,
         key: RequestKey,
         checked: Checked,
-        (no, stamp): (SeriesNo, CstTime),
+        (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
         let next = self.next_of_device(no)?;
         let id = self.next_claim();
@@ -271,6 +280,7 @@ impl Round<'_> {
             kind: checked.kind,
             color: checked.color,
             totals: checked.totals,
+            red_of: hold.map(|hold| hold.blue),
             head,
             event: None,
         });
@@ -396,6 +406,7 @@ impl Round<'_> {
         (number, drawn): (Option<InvoiceNumber>, Option<Position>),
         reason: &str,
     ) -> Result<Voided, Refusal> {
+        self.give_back(claim)?;
         let series = self.series_mut(claim.series)?;
         let event = series.event(EventKind::Voided, claim.id, reason.as_bytes());
         let (series, reason) = (claim.series, reason.to_owned());

@@ -44,6 +44,13 @@ pub trait PlatformApi: Send + Sync + 'static {
         serial: String,
     ) -> Result<pb::Outcome, Refusal>;
 
+    /// Says what of a blue invoice may still be reversed.
+    async fn check_red(
+        &self,
+        peer: Peer,
+        asked: pb::CheckRedRequest,
+    ) -> Result<pb::CheckRedResponse, Refusal>;
+
     /// One page of a list of invoices: the one that follows the request's cursor.
     async fn list(
         &self,

@@ -43,6 +43,14 @@ impl PlatformApi for Pipeline {
         self.resolve_invoice(peer.as_ref(), deadline, (&taxpayer_id, &serial)).await
     }
 
+    async fn check_red(
+        &self,
+        peer: Peer,
+        asked: pb::CheckRedRequest,
+    ) -> Result<pb::CheckRedResponse, Refusal> {
+        self.check_red_letter(peer.as_ref(), &asked)
+    }
+
     async fn list(
         &self,
         peer: Peer,

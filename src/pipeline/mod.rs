@@ -8,6 +8,7 @@ mod device;
 mod issue;
 mod list;
 mod query;
+mod red;
 mod stock;
 mod target;
 mod validate;

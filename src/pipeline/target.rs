@@ -17,11 +17,16 @@ pub(super) fn request_key(
     platform: &Platform,
     (taxpayer_id, serial): (&str, &str),
 ) -> Result<RequestKey, Refusal> {
-    let taxpayer = registry.taxpayer_by_id(taxpayer_id).ok_or_else(not_bound)?.no;
+    let taxpayer = taxpayer(registry, taxpayer_id).ok_or_else(not_bound)?;
     let serial = Serial::parse(serial).ok_or_else(|| {
         Refusal::new(Reason::FieldInvalid, "serial: 1 to 20 visible ASCII characters are needed")
     })?;
     Ok(RequestKey { platform: platform.no, taxpayer, serial })
+}
+
+/// A taxpayer by its id.
+pub(super) fn taxpayer(registry: &Registry, id: &str) -> Option<TaxpayerNo> {
+    registry.taxpayer_by_id(id).map(|taxpayer| taxpayer.no)
 }
 
 pub(super) fn not_bound() -> Refusal {
@@ -78,7 +83,7 @@ pub(super) fn target<'a>(
     }
     let taxpayer = registry.taxpayers.get(&key.taxpayer).ok_or_else(not_bound)?;
     let device = device(registry, key.taxpayer, draft)?;
-    // Until the balances of blue invoices are kept.
-    let red_offered = false;
+    // Accreditation will grant operations one by one; until then every platform may reverse.
+    let red_offered = true;
     Ok(Target { platform: key.platform, taxpayer, device, red_offered })
 }

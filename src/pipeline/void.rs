@@ -57,7 +57,7 @@ impl Pipeline {
         }
         // Reports of periods are not kept yet; a signature that was found wrong never left.
         let (reported, signing_failed) = (false, false);
-        let case = VoidCase { kind: found.kind(), issued_at, reported, signing_failed };
+        let case = VoidCase { kind: found.kind().0, issued_at, reported, signing_failed };
         contract::may_void(case, self.clock.now())?;
         let hint = "voids of paper invoices are not offered yet; void it at the device, or issue a \
                     red-letter invoice";

@@ -67,6 +67,7 @@ fn claim(device: i64, nth: u32, assignment: Assignment) -> Durable<Claim> {
         kind: Kind::ENormal,
         color: Color::Blue,
         totals,
+        red_of: None,
         head: ClaimHead::encode(&invoice),
         event: None,
     })

@@ -60,6 +60,8 @@ pub struct Claim {
     pub color: Color,
     /// Totals.
     pub totals: Totals,
+    /// The blue invoice that a red one reverses.
+    pub red_of: Option<ClaimId>,
     /// Encoded `Invoice`: fields 1 to 7 of a numbered claim (the signed record), field 1 of
     /// another.
     pub head: ClaimHead,

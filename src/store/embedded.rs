@@ -2,7 +2,9 @@
 //! beside it, and an exclusive lock on the data directory.
 
 use super::{
-    Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError, listing, load,
+    Balance, Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError,
+    backup::Copier,
+    listing, load,
     reader::{self, Progress},
     rows::{
         self,
@@ -16,6 +18,7 @@ use crate::{
     convert::{sha256_parts, to_i64, to_u64},
     model::{ClaimId, CommitCounter, InvoiceNumber, RequestKey},
 };
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
     fs::{self, File},
@@ -85,7 +88,8 @@ struct Head {
 /// The writer.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    connection: Connection,
+    /// A running backup has it locked, on the thread that commits.
+    connection: Arc<ReentrantMutex<Connection>>,
     watermark: Option<Watermark>,
     head: Head,
     progress: Arc<Progress>,
@@ -130,6 +134,7 @@ pub fn open(options: &Options) -> Result<Opened, StoreError> {
         .collect::<Result<Vec<_>, _>>()?;
     let books = Arc::new(Books::new(readers, Arc::clone(&progress)));
     let options = options.clone();
+    let connection = Arc::new(ReentrantMutex::new(connection));
     let store = EmbeddedStore { connection, watermark, head, progress, options, _lock: lock };
     Ok(Opened { store, books, loaded, report })
 }
@@ -262,9 +267,14 @@ fn judge(head: &Head, mark: Option<&Mark>) -> Result<(), String> {
     })
 }
 
-/// What `skproxy verify` says about books and watermark.
-pub(super) fn judge_offline(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    judge(&head(connection)?, watermark::read(path)?.as_ref()).map_err(StoreError::damaged)
+/// What `skproxy verify` says about the books' head, and about their watermark when they have one.
+pub(super) fn judge_offline(
+    connection: &Connection,
+    watermark: Option<&Path>,
+) -> Result<(), StoreError> {
+    let head = head(connection)?;
+    let Some(path) = watermark else { return Ok(()) };
+    judge(&head, watermark::read(path)?.as_ref()).map_err(StoreError::damaged)
 }
 
 fn checkpoint(connection: &Connection, mode: &'static str) -> Result<(), StoreError> {
@@ -303,6 +313,10 @@ fn wal_path(books: &Path) -> PathBuf {
 }
 
 impl EmbeddedStore {
+    fn connection(&self) -> ReentrantMutexGuard<'_, Connection> {
+        self.connection.lock()
+    }
+
     /// A connection that checkpoints passively, for a helper thread.
     ///
     /// # Errors
@@ -333,21 +347,22 @@ impl EmbeddedStore {
             })?;
         }
         let watermark = Watermark::create(path, &self.head.mark)?;
-        checkpoint(&self.connection, "TRUNCATE")?;
+        checkpoint(&self.connection(), "TRUNCATE")?;
         self.watermark = Some(watermark);
         Ok(())
     }
 
     /// The commit's rows and its new head, all but COMMIT itself.
     fn write(&self, batch: &Batch) -> rusqlite::Result<Head> {
-        let mut writer = Writer::new(&self.connection);
+        let connection = self.connection();
+        let mut writer = Writer::new(&connection);
         writer.batch(batch)?;
-        listing::write(&self.connection, batch)?;
+        listing::write(&connection, batch)?;
         let counter = CommitCounter(self.head.mark.counter.0.saturating_add(1));
         let previous = self.head.mark.hash;
         let hash = sha256_parts(&[&previous, &counter.0.to_be_bytes(), &writer.crcs]);
         let head = Head { mark: Mark { counter, hash, ..self.head.mark }, previous };
-        put_head(&self.connection, &head)?;
+        put_head(&connection, &head)?;
         Ok(head)
     }
 
@@ -355,7 +370,7 @@ impl EmbeddedStore {
     /// process that ended here would only find the lock again.
     fn begin(&self) -> rusqlite::Result<()> {
         loop {
-            match self.connection.execute_batch("BEGIN IMMEDIATE") {
+            match self.connection().execute_batch("BEGIN IMMEDIATE") {
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                     tracing::error!(%error, "another process writes to the books; end it");
                 }
@@ -367,7 +382,7 @@ impl EmbeddedStore {
     fn transaction(&self, batch: &Batch) -> rusqlite::Result<Head> {
         self.begin()?;
         let head = self.write(batch)?;
-        self.connection.execute_batch("COMMIT")?;
+        self.connection().execute_batch("COMMIT")?;
         Ok(head)
     }
 
@@ -375,21 +390,21 @@ impl EmbeddedStore {
     fn rolled_back(&self, error: &rusqlite::Error) -> bool {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         // SQLite may have rolled back by itself; then there is no transaction to end.
-        full && (self.connection.is_autocommit()
-            || self.connection.execute_batch("ROLLBACK").is_ok())
+        let connection = self.connection();
+        full && (connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok())
     }
 
     /// Lets the books grow to so many pages, for tests of a full disk.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, count_max: u32) {
-        let set = self.connection.pragma_update(None, "max_page_count", count_max);
+        let set = self.connection().pragma_update(None, "max_page_count", count_max);
         set.expect("the pragma takes any count");
     }
 
     /// Waits for another's lock as briefly as can be, for tests of the waiting.
     #[cfg(test)]
     pub(super) fn be_impatient(&self) {
-        let set = self.connection.busy_timeout(std::time::Duration::from_millis(1));
+        let set = self.connection().busy_timeout(std::time::Duration::from_millis(1));
         set.expect("any time-out will do");
     }
 
@@ -404,7 +419,7 @@ impl EmbeddedStore {
         let len =
             fs::metadata(wal_path(&self.options.dir.join(BOOKS))).map_or(0, |meta| meta.len());
         if len > WAL_MAX
-            && let Err(error) = checkpoint(&self.connection, "TRUNCATE")
+            && let Err(error) = checkpoint(&self.connection(), "TRUNCATE")
         {
             tracing::warn!(%error, len, "the log could not be truncated yet");
         }
@@ -432,15 +447,27 @@ impl Store for EmbeddedStore {
     }
 
     fn binding(&self, key: &RequestKey) -> Result<Option<Binding>, StoreError> {
-        reader::binding(&self.connection, key)
+        reader::binding(&self.connection(), key)
     }
 
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError> {
-        reader::found(&self.connection, claim)
+        reader::found(&self.connection(), claim)
+    }
+
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
+        reader::holder(&self.connection(), number)
+    }
+
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError> {
+        reader::balance(&self.connection(), blue)
+    }
+
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError> {
+        reader::is_rejected(&self.connection(), claim)
     }
 
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {
-        reader::any_number(&self.connection, number, last)
+        reader::any_number(&self.connection(), number, last)
     }
 
     fn has_reserve(&self) -> bool {
@@ -450,6 +477,10 @@ impl Store for EmbeddedStore {
 
     fn counter(&self) -> CommitCounter {
         self.head.mark.counter
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        Some(Copier::new(&self.connection))
     }
 }
 

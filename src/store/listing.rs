@@ -7,12 +7,13 @@
 
 use super::{
     Batch, Books, Delivered, Fate, Found, StoreError, load,
-    reader::{delivered, found},
+    reader::{delivered, found, holder},
     schema::sqlite,
+    verify::Findings,
 };
 use crate::model::{ClaimId, CstTime, InvoiceNumber, PlatformNo, TaxpayerNo};
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use std::collections::BTreeSet;
 
 /// Where an issued invoice stands in lists: by issue time, then by claim.
@@ -67,8 +68,20 @@ pub(super) fn write(connection: &Connection, batch: &Batch) -> rusqlite::Result<
     Ok(())
 }
 
-/// Every row of the index.
-pub(super) fn all(connection: &Connection) -> Result<BTreeSet<(ListOwner, Place)>, StoreError> {
+/// Compares the index with what the journal says: exactly the issued invoices, at their issue time.
+pub(super) fn compare(
+    connection: &Connection,
+    expected: &BTreeSet<(ListOwner, Place)>,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    for (_, place) in expected.symmetric_difference(&all(connection)?) {
+        let claim = place.claim;
+        findings.problem(format!("the list index differs from the journal at claim {claim}"));
+    }
+    Ok(())
+}
+
+fn all(connection: &Connection) -> Result<BTreeSet<(ListOwner, Place)>, StoreError> {
     let sql = "SELECT taxpayer, platform, issue_time, claim FROM listing";
     let rows = load::all(connection, sql, |row| {
         let owner =
@@ -103,17 +116,8 @@ impl Books {
     /// When rows cannot be read or do not add up, or the writer hangs.
     pub fn numbered(&self, number: &InvoiceNumber) -> Result<Option<Found>, StoreError> {
         self.durable(|connection| {
-            let claim: Option<i64> = connection
-                .prepare_cached(
-                    "SELECT number.claim FROM number JOIN code ON code.no = number.code
-                     WHERE code.code = ? AND number.number = ?",
-                )
-                .and_then(|mut statement| {
-                    let key = params![number.code, number.number];
-                    statement.query_row(key, |row| row.get(0)).optional()
-                })
-                .map_err(sqlite("look up a number"))?;
-            claim.map(|claim| found(connection, ClaimId(claim))).transpose()
+            let claim = holder(connection, number)?;
+            claim.map(|claim| found(connection, claim)).transpose()
         })
     }
 }

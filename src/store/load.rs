@@ -3,10 +3,9 @@
 
 use super::{
     Durable, Event, EventHash, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
-    StoreError, journal, reader,
+    StoreError, columns, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
-    write,
 };
 use crate::{
     convert::to_u64,
@@ -37,7 +36,11 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         behind: behind(connection)?,
         open,
         outbox: outbox(connection)?,
-        open_batches: open_batches.into_iter().map(BatchNo).collect(),
+        open_batches: open_batches
+            .into_iter()
+            .map(|no| reader::batch(connection, BatchNo(no)))
+            .map(|batch| batch.map(|batch| (batch.no, batch.members)))
+            .collect::<Result<_>>()?,
         journal: journal::head(connection)?,
         last: LastIds {
             claim: last(connection, "SELECT max(id) FROM claim")?,
@@ -119,7 +122,7 @@ fn platform(row: &Row<'_>) -> rusqlite::Result<Result<Platform>> {
         name: row.get(2)?,
         enabled: row.get(3)?,
     };
-    let columns = write::platform_columns(&platform);
+    let columns = columns::platform_columns(&platform);
     let checked = rows::check_crc("platform", &platform.id, &columns, row.get(4)?);
     Ok(checked.map(|()| platform))
 }
@@ -134,7 +137,7 @@ fn certificate(row: &Row<'_>) -> rusqlite::Result<Result<Certificate>> {
         not_after,
         revoked: row.get(3)?,
     };
-    let columns = write::certificate_columns(&cert);
+    let columns = columns::certificate_columns(&cert);
     Ok(rows::check_crc("certificate", &cert.key.hex(), &columns, row.get(4)?).map(|()| cert))
 }
 
@@ -145,7 +148,7 @@ fn taxpayer(row: &Row<'_>) -> rusqlite::Result<Result<Taxpayer>> {
         name: row.get(2)?,
         province: row.get(3)?,
     };
-    let columns = write::taxpayer_columns(&taxpayer);
+    let columns = columns::taxpayer_columns(&taxpayer);
     let checked = rows::check_crc("taxpayer", &taxpayer.no.to_string(), &columns, row.get(4)?);
     Ok(checked.map(|()| taxpayer))
 }
@@ -177,7 +180,7 @@ fn device(row: &Row<'_>) -> rusqlite::Result<Result<Device>> {
         public_key: row.get(9)?,
     };
     let wrapped: Option<Vec<u8>> = row.get(10)?;
-    let columns = write::device_columns(&device, &kinds, wrapped.as_deref());
+    let columns = columns::device_columns(&device, &kinds, wrapped.as_deref());
     Ok(rows::check_crc("device", &device.id, &columns, row.get(11)?).map(|()| device))
 }
 
@@ -188,7 +191,7 @@ fn route(row: &Row<'_>) -> rusqlite::Result<Result<Route>> {
         server_name: row.get(2)?,
         receipt_key: row.get(3)?,
     };
-    let columns = write::route_columns(&route);
+    let columns = columns::route_columns(&route);
     Ok(rows::check_crc("route", &route.province, &columns, row.get(4)?).map(|()| route))
 }
 
@@ -213,7 +216,7 @@ pub(super) fn series(connection: &Connection) -> Result<Vec<SeriesState>> {
                 (_, _) => None,
             },
         };
-        let columns = write::series_columns(&series, &hash);
+        let columns = columns::series_columns(&series, &hash);
         let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(10)?);
         Ok(checked.map(|()| series))
     })
@@ -229,7 +232,7 @@ pub(super) fn segments(connection: &Connection) -> Result<Vec<SegmentState>> {
             last: row.get(4)?,
             next: row.get(5)?,
         };
-        let columns = write::segment_columns(&segment);
+        let columns = columns::segment_columns(&segment);
         let checked = rows::check_crc("segment", &segment.no.to_string(), &columns, row.get(6)?);
         Ok(checked.map(|()| segment))
     })
@@ -247,7 +250,7 @@ pub(super) fn lost(connection: &Connection) -> Result<Vec<LostRange>> {
             Event { sequence: to_u64(row.get(5)?), hash: EventHash(row.get::<_, [u8; 32]>(6)?) };
         let first = InvoiceNumber { code: row.get(1)?, number: row.get(2)? };
         let lost = LostRange { series: SeriesNo(row.get(0)?), first, last: row.get(3)?, at, event };
-        let columns = write::lost_columns(&lost);
+        let columns = columns::lost_columns(&lost);
         let checked = rows::check_crc("lost", &lost.first.to_string(), &columns, row.get(7)?);
         Ok(checked.map(|()| lost))
     })
@@ -260,9 +263,11 @@ fn behind(connection: &Connection) -> Result<Option<String>> {
 }
 
 pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {
-    let sql = "SELECT outbox.claim, claim.series FROM outbox
+    let sql = "SELECT outbox.claim, claim.series, claim.body FROM outbox
                JOIN claim ON claim.id = outbox.claim ORDER BY outbox.claim";
     all(connection, sql, |row| {
-        Ok(Ok(OutboxItem { claim: ClaimId(row.get(0)?), series: SeriesNo(row.get(1)?) }))
+        let (claim, series) = (ClaimId(row.get(0)?), SeriesNo(row.get(1)?));
+        let body: Vec<u8> = row.get(2)?;
+        Ok(rows::red_of(&body).map(|red_of| OutboxItem { claim, series, red_of }))
     })
 }

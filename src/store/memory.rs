@@ -2,9 +2,9 @@
 //! of space, and it survives the "death" of whoever used it.
 
 use super::{
-    Assignment, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate, Found, Issued,
-    LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState, SeriesState, Store,
-    StoreError, UsageDelta, UsageKey, Voided, journal, rows,
+    Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
+    Found, Issued, LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState,
+    SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -37,6 +37,8 @@ pub struct Disk {
     behind: Option<String>,
     batches: BTreeMap<BatchNo, Vec<ClaimId>>,
     open_batches: BTreeSet<BatchNo>,
+    balances: BTreeMap<ClaimId, Balance>,
+    rejected: BTreeSet<ClaimId>,
     journal: Option<Event>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
@@ -78,10 +80,16 @@ impl MemoryStore {
                 .outbox
                 .iter()
                 .filter_map(|id| {
-                    disk.claims.get(id).map(|row| OutboxItem { claim: *id, series: row.0 })
+                    let (series, body) = disk.claims.get(id)?;
+                    let red_of = rows::claim(*id, *series, body.clone()).ok()?.red_of;
+                    Some(OutboxItem { claim: *id, series: *series, red_of })
                 })
                 .collect(),
-            open_batches: disk.open_batches.iter().copied().collect(),
+            open_batches: disk
+                .open_batches
+                .iter()
+                .map(|no| (*no, disk.batches.get(no).cloned().unwrap_or_default()))
+                .collect(),
             journal: disk.journal,
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
@@ -224,6 +232,9 @@ impl Disk {
             let before = self.requests.insert(closed.request.clone(), Binding::Closed(closed.at));
             assert!(before.is_none(), "a bound serial was closed");
         }
+        for balance in &batch.balances {
+            self.balances.insert(balance.blue, balance.left.clone());
+        }
         for (key, delta) in &batch.usage {
             let usage = self.usage.entry(*key).or_default();
             usage.count += delta.count;
@@ -240,6 +251,7 @@ impl Disk {
         }
         for receipt in &batch.receipts {
             assert!(self.open_batches.remove(&receipt.batch), "a batch was answered twice");
+            self.rejected.extend(receipt.rejected.iter().map(|rejection| rejection.claim));
         }
         let expected = journal::chained(batch, self.journal);
         assert_eq!(batch.journal, expected, "the journal's chain is broken");
@@ -268,6 +280,18 @@ impl Store for MemoryStore {
         self.disk().found(claim)
     }
 
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
+        Ok(self.disk().numbers.get(number).copied())
+    }
+
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError> {
+        Ok(self.disk().balances.get(&blue).cloned())
+    }
+
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError> {
+        Ok(self.disk().rejected.contains(&claim))
+    }
+
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {
         let end = InvoiceNumber { code: number.code.clone(), number: last };
         Ok(self.disk().numbers.range(number.clone()..=end).next().is_some())
@@ -279,5 +303,9 @@ impl Store for MemoryStore {
 
     fn counter(&self) -> CommitCounter {
         self.disk().counter
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        None
     }
 }

@@ -4,14 +4,17 @@
 //! Invariants: only a commit here makes a `Durable`; one `Batch` is one commit is one synced
 //! transaction and one synced watermark; nothing but this folder writes the data directory's books.
 
+pub mod backup;
 mod batch;
 mod claim;
+mod columns;
 pub mod embedded;
 mod journal;
 pub mod listing;
 mod load;
 pub mod memory;
 mod reader;
+mod red;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -31,6 +34,7 @@ pub use claim::{
 };
 pub use listing::{ListOwner, ListPage, Listed, Place};
 pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
+pub use red::{Balance, NetAndTax, RedBalance};
 
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey},
@@ -184,8 +188,8 @@ pub struct Loaded {
     pub open: Vec<Durable<Claim>>,
     /// Issued or voided claims that are in no batch yet, ascending.
     pub outbox: Vec<OutboxItem>,
-    /// Batches without a receipt, ascending.
-    pub open_batches: Vec<BatchNo>,
+    /// Batches without a receipt, ascending, with their members.
+    pub open_batches: Vec<(BatchNo, Vec<ClaimId>)>,
     /// Last event of the journal; none before the first.
     pub journal: Option<Event>,
     /// Last ids given out.
@@ -225,6 +229,24 @@ pub trait Store: Send {
     /// When the row is absent, cannot be read or does not add up.
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError>;
 
+    /// The claim that holds a number.
+    ///
+    /// # Errors
+    /// When the index cannot be read or does not add up.
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError>;
+
+    /// What is left of a blue invoice that a red letter referred to; none before the first.
+    ///
+    /// # Errors
+    /// When the row cannot be read or does not add up.
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError>;
+
+    /// Whether the authority rejected an invoice.
+    ///
+    /// # Errors
+    /// When the row cannot be read or does not add up.
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError>;
+
     /// Whether any claim holds a number under `number.code` from `number.number` to `last`.
     ///
     /// # Errors
@@ -236,6 +258,9 @@ pub trait Store: Send {
 
     /// Commits so far.
     fn counter(&self) -> CommitCounter;
+
+    /// What copies the books; none when they are in no file.
+    fn copier(&self) -> Option<backup::Copier>;
 }
 
 impl<T> Durable<Vec<T>> {

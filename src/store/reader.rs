@@ -4,18 +4,19 @@
 //! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
-    Binding, Claim, DeliveryBatch, Issued, StoreError, Voided,
+    Balance, Binding, Claim, DeliveryBatch, Issued, StoreError, Voided, columns, red,
     rows::{
         self,
         Column::{Bytes, Int},
     },
     schema::sqlite,
-    write,
 };
 use crate::{
     contract::ContentDigest,
     convert::to_u64,
-    model::{BatchNo, ClaimId, CommitCounter, CstTime, InvoiceNumber, Kind, RequestKey, SeriesNo},
+    model::{
+        BatchNo, ClaimId, Color, CommitCounter, CstTime, InvoiceNumber, Kind, RequestKey, SeriesNo,
+    },
 };
 use bytes::{Bytes as Buffer, BytesMut};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -66,10 +67,10 @@ impl Found {
         &self.claim.request
     }
 
-    /// Its kind.
+    /// Its kind and colour.
     #[must_use]
-    pub fn kind(&self) -> Kind {
-        self.claim.kind
+    pub fn kind(&self) -> (Kind, Color) {
+        (self.claim.kind, self.claim.color)
     }
 
     /// Its series.
@@ -131,6 +132,8 @@ pub struct OutboxItem {
     pub claim: ClaimId,
     /// Its series.
     pub series: SeriesNo,
+    /// The blue invoice that it reverses.
+    pub red_of: Option<ClaimId>,
 }
 
 /// Where delivery of a claim stands.
@@ -249,6 +252,29 @@ impl Books {
         Ok(value)
     }
 
+    /// The issued invoice of a number, what red letters may still reverse of it (none before the
+    /// first one), and whether the authority rejected it.
+    ///
+    /// # Errors
+    /// As `find`.
+    pub fn reversible(
+        &self,
+        number: &InvoiceNumber,
+    ) -> Result<Option<(Found, Option<Balance>, bool)>, StoreError> {
+        let (result, seen) = self.with(|connection| {
+            let transaction = begin(connection)?;
+            let Some(claim) = holder(&transaction, number)? else {
+                return Ok((None, CommitCounter(0)));
+            };
+            let found = found(&transaction, claim)?;
+            let left = balance(&transaction, claim)?;
+            let rejected = is_rejected(&transaction, claim)?;
+            Ok((Some((found, left, rejected)), counter(&transaction)?))
+        })?;
+        self.progress.wait_for(seen, DURABLE_WAIT)?;
+        Ok(result)
+    }
+
     /// Where delivery of an issued or voided claim stands.
     ///
     /// # Errors
@@ -297,7 +323,7 @@ fn begin(connection: &Connection) -> Result<rusqlite::Transaction<'_>, StoreErro
     connection.unchecked_transaction().map_err(sqlite("begin to read"))
 }
 
-fn counter(connection: &Connection) -> Result<CommitCounter, StoreError> {
+pub(super) fn counter(connection: &Connection) -> Result<CommitCounter, StoreError> {
     connection
         .prepare_cached("SELECT counter FROM head")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
@@ -321,7 +347,7 @@ pub(super) fn binding(
         .map_err(sqlite("look up a request"))?;
     let Some((claim, closed_at, crc)) = row else { return Ok(None) };
     let name = key.serial.as_str();
-    rows::check_crc("request", name, &write::request_columns(key, claim, closed_at), crc)?;
+    rows::check_crc("request", name, &columns::request_columns(key, claim, closed_at), crc)?;
     match (claim, closed_at.and_then(CstTime::from_unix)) {
         (Some(claim), None) => Ok(Some(Binding::Claim(ClaimId(claim)))),
         (None, Some(at)) => Ok(Some(Binding::Closed(at))),
@@ -376,6 +402,48 @@ pub(super) fn fate(connection: &Connection, id: ClaimId) -> Result<Fate, StoreEr
 
 pub(super) fn found(connection: &Connection, id: ClaimId) -> Result<Found, StoreError> {
     Ok(Found::new(claim_row(connection, id)?, fate(connection, id)?))
+}
+
+pub(super) fn holder(
+    connection: &Connection,
+    number: &InvoiceNumber,
+) -> Result<Option<ClaimId>, StoreError> {
+    let row: Option<(i64, i64, i64)> = connection
+        .prepare_cached(
+            "SELECT number.code, number.claim, number.crc FROM number
+             JOIN code ON code.no = number.code WHERE code.code = ? AND number.number = ?",
+        )
+        .and_then(|mut statement| {
+            let place = params![number.code, number.number];
+            statement.query_row(place, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+        })
+        .map_err(sqlite("look up a number"))?;
+    let Some((code, claim, crc)) = row else { return Ok(None) };
+    let columns = [Int(Some(code)), Int(Some(i64::from(number.number))), Int(Some(claim))];
+    rows::check_crc("number", &number.to_string(), &columns, crc)?;
+    Ok(Some(ClaimId(claim)))
+}
+
+pub(super) fn balance(
+    connection: &Connection,
+    blue: ClaimId,
+) -> Result<Option<Balance>, StoreError> {
+    let row: Option<(Vec<u8>, i64)> = connection
+        .prepare_cached("SELECT body, crc FROM balance WHERE blue = ?")
+        .and_then(|mut statement| {
+            statement.query_row([blue.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        })
+        .map_err(sqlite("look up a balance"))?;
+    let Some((body, crc)) = row else { return Ok(None) };
+    rows::check_crc("balance", &blue.to_string(), &[Int(Some(blue.0)), Bytes(&body)], crc)?;
+    red::balance(&rows::unseal(&body)?).map(Some)
+}
+
+pub(super) fn is_rejected(connection: &Connection, claim: ClaimId) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM rejection WHERE claim = ?)")
+        .and_then(|mut statement| statement.query_row([claim.0], |row| row.get(0)))
+        .map_err(sqlite("look up a rejection"))
 }
 
 pub(super) fn any_number(
@@ -446,7 +514,7 @@ pub(super) fn batch(connection: &Connection, no: BatchNo) -> Result<DeliveryBatc
         members: ids.collect::<Result<_, _>>().map_err(|_| absent())?,
         at: CstTime::from_unix(at).ok_or_else(absent)?,
     };
-    rows::check_crc("batch", &no.to_string(), &write::batch_columns(&delivery, &members), crc)?;
+    rows::check_crc("batch", &no.to_string(), &columns::batch_columns(&delivery, &members), crc)?;
     Ok(delivery)
 }
 

@@ -158,6 +158,9 @@ pub(super) struct ClaimBody {
     head: bytes::Bytes,
     #[prost(message, optional, tag = "18")]
     event: Option<EventBody>,
+    /// Present on a red letter.
+    #[prost(int64, optional, tag = "19")]
+    red_of: Option<i64>,
 }
 
 /// A chained event.
@@ -203,7 +206,14 @@ pub(super) fn claim_body(claim: &Claim) -> ClaimBody {
         total: claim.totals.total.0,
         head: claim.head.0.clone(),
         event: claim.event.map(EventBody::of),
+        red_of: claim.red_of.map(|blue| blue.0),
     }
+}
+
+/// The blue invoice that a claim row's red letter reverses.
+pub(super) fn red_of(sealed: &[u8]) -> Result<Option<ClaimId>, StoreError> {
+    let body: ClaimBody = unseal(sealed)?;
+    Ok(body.red_of.map(ClaimId))
 }
 
 pub(super) fn claim(id: ClaimId, series: SeriesNo, body: ClaimBody) -> Result<Claim, StoreError> {
@@ -233,6 +243,7 @@ pub(super) fn claim(id: ClaimId, series: SeriesNo, body: ClaimBody) -> Result<Cl
         kind: kind(body.kind)?,
         color: if body.red { Color::Red } else { Color::Blue },
         totals: Totals { amount: Fen(body.amount), tax: Fen(body.tax), total: Fen(body.total) },
+        red_of: body.red_of.map(ClaimId),
         head: ClaimHead(body.head),
         event: body.event.as_ref().map(EventBody::event).transpose()?,
     })

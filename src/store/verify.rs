@@ -2,8 +2,8 @@
 //! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
-    Assignment, Claim, Event, EventHash, EventKind, Fate, ListOwner, Place, StoreError, UsageDelta,
-    UsageKey,
+    Assignment, Balance, Claim, Event, EventHash, EventKind, Fate, ListOwner, Place, StoreError,
+    UsageDelta, UsageKey, columns,
     embedded::{self, BOOKS, Options},
     listing, load, reader,
     rows::{
@@ -11,7 +11,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::{self, sqlite},
-    verify_journal, verify_rows, write,
+    verify_journal, verify_rows,
 };
 use crate::{
     convert::{sha256, to_u64},
@@ -26,6 +26,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Checks one invoice's signature with its device's public key: (device, signed record, invoice) →
 /// what is wrong.
 pub type SignatureCheck<'a> = dyn Fn(&Device, &[u8], &pb::Invoice) -> Result<(), String> + 'a;
+
+/// What `verify` looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A daemon's data directory, with its watermark.
+    DataDirectory,
+    /// A backup, which has none: nobody can tell from it what was committed later.
+    Backup,
+}
 
 /// What `verify` found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,7 +72,11 @@ impl Findings {
 ///
 /// # Errors
 /// When the store cannot be opened at all, for example because a daemon holds it.
-pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings, StoreError> {
+pub fn verify(
+    options: &Options,
+    subject: Subject,
+    check: &SignatureCheck<'_>,
+) -> Result<Findings, StoreError> {
     let path = options.dir.join(BOOKS);
     if !path.exists() {
         return Err(StoreError::Io {
@@ -77,8 +90,11 @@ pub fn verify(options: &Options, check: &SignatureCheck<'_>) -> Result<Findings,
     schema::check(schema::version(&connection)?)?;
     let mut findings = Findings::default();
     structure(&connection, &mut findings);
-    let judged = embedded::judge_offline(&connection, &options.watermark);
-    findings.take(judged);
+    let watermark = match subject {
+        Subject::DataDirectory => Some(options.watermark.as_path()),
+        Subject::Backup => None,
+    };
+    findings.take(embedded::judge_offline(&connection, watermark));
     let mut walk = Walk::new(check);
     if let Err(error) = walk.run(&connection, &mut findings) {
         findings.problem(crate::refusal::chain(&error));
@@ -114,6 +130,8 @@ struct Walk<'a> {
     requests: HashMap<RequestKey, ClaimId>,
     usage: BTreeMap<UsageKey, UsageDelta>,
     listed: BTreeSet<(ListOwner, Place)>,
+    /// What red letters, open or issued, take of each blue invoice.
+    taken: BTreeMap<ClaimId, Balance>,
     open: BTreeSet<ClaimId>,
     ended: BTreeSet<ClaimId>,
 }
@@ -128,6 +146,7 @@ impl<'a> Walk<'a> {
             requests: HashMap::new(),
             usage: BTreeMap::new(),
             listed: BTreeSet::new(),
+            taken: BTreeMap::new(),
             open: BTreeSet::new(),
             ended: BTreeSet::new(),
         }
@@ -150,8 +169,9 @@ impl<'a> Walk<'a> {
         self.index(connection, findings)?;
         self.requests(connection, findings)?;
         self.outbox(connection, findings)?;
+        self.balances(connection, findings)?;
         self.usage(connection, findings)?;
-        self.listing(connection, findings)?;
+        listing::compare(connection, &self.listed, findings)?;
         verify_journal::check(connection, findings)?;
         verify_rows::check(connection, findings)
     }
@@ -191,6 +211,12 @@ impl<'a> Walk<'a> {
             && let Some(other) = self.requests.insert(claim.request.clone(), claim.id)
         {
             findings.problem(format!("claims {other} and {} have one serial", claim.id));
+        }
+        if let (Some(blue), Fate::Open | Fate::Issued(_)) = (claim.red_of, fate)
+            && let Ok(draft) = claim.head.draft()
+        {
+            let taken = self.taken.entry(blue).or_default();
+            *taken = std::mem::take(taken).plus(&Balance::of(&draft));
         }
         match fate {
             Fate::Open => {
@@ -399,7 +425,7 @@ impl<'a> Walk<'a> {
                 serial,
             };
             let (claim, closed): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-            let columns = write::request_columns(&key, claim, closed);
+            let columns = columns::request_columns(&key, claim, closed);
             let checked = rows::check_crc("request", key.serial.as_str(), &columns, row.get(5)?);
             Ok(checked.map(|()| (key, claim.map(ClaimId))))
         })?;
@@ -454,11 +480,31 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The list index names exactly the issued invoices, at their issue time.
-    fn listing(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
-        for (_, place) in self.listed.symmetric_difference(&listing::all(connection)?) {
-            let claim = place.claim;
-            findings.problem(format!("the list index differs from the journal at claim {claim}"));
+    /// The balance of each blue invoice is what its red letters leave of it.
+    fn balances(
+        &mut self,
+        connection: &Connection,
+        findings: &mut Findings,
+    ) -> Result<(), StoreError> {
+        for blue in load::ids(connection, "SELECT blue FROM balance ORDER BY blue")? {
+            let blue = ClaimId(blue);
+            let stored = findings.take(reader::balance(connection, blue)).flatten();
+            let taken = self.taken.remove(&blue).unwrap_or_default();
+            let draft = reader::claim_row(connection, blue).and_then(|claim| {
+                let draft = claim.head.draft();
+                draft.map_err(|error| StoreError::damaged(format!("claim {blue}: {error}")))
+            });
+            let (Some(stored), Some(draft)) = (stored, findings.take(draft)) else { continue };
+            let left = Balance::of(&draft).plus(&taken);
+            if left.overdrawn().is_some() {
+                findings.problem(format!("red letters take more than invoice {blue} is for"));
+            }
+            if stored.parts() != left.parts() {
+                findings.problem(format!("the balance of invoice {blue} is not what is left"));
+            }
+        }
+        for blue in self.taken.keys() {
+            findings.problem(format!("red letters reverse invoice {blue}, which has no balance"));
         }
         Ok(())
     }
@@ -473,7 +519,7 @@ impl<'a> Walk<'a> {
             Ok(checked.map(|()| values))
         })?;
         let journal: BTreeSet<_> =
-            self.usage.iter().map(|(key, delta)| write::usage_values(key, delta)).collect();
+            self.usage.iter().map(|(key, delta)| columns::usage_values(key, delta)).collect();
         let meter: BTreeSet<_> = rows
             .into_iter()
             .filter_map(|values| <[i64; 9]>::try_from(values.get(..9)?).ok())

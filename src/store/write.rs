@@ -3,7 +3,8 @@
 
 use super::{
     Assignment, Batch, Claim, ClosedSerial, DeliveryBatch, Event, Issued, LostRange, ReceiptRecord,
-    RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey, Voided, journal,
+    RedBalance, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey, Voided,
+    columns, journal, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -14,7 +15,6 @@ use crate::{
     model::{ClaimId, InvoiceNumber, RequestKey},
     registry::Device,
 };
-use chrono::Datelike as _;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 type Result<T = ()> = rusqlite::Result<T>;
@@ -43,6 +43,7 @@ impl<'a> Writer<'a> {
         batch.issued.iter().try_for_each(|issued| self.issued(issued))?;
         batch.voided.iter().try_for_each(|voided| self.voided(voided))?;
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
+        batch.balances.iter().try_for_each(|balance| self.balance(balance))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
         batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
@@ -62,13 +63,13 @@ impl<'a> Writer<'a> {
     fn registry(&mut self, change: &RegistryChange) -> Result {
         match change {
             RegistryChange::Platform(platform) => {
-                let crc = self.crc("platform", &platform_columns(platform));
+                let crc = self.crc("platform", &columns::platform_columns(platform));
                 self.statement("INSERT OR REPLACE INTO platform VALUES (?, ?, ?, ?, ?)")?.execute(
                     params![platform.no.0, platform.id, platform.name, platform.enabled, crc],
                 )
             }
             RegistryChange::Certificate(cert) => {
-                let crc = self.crc("certificate", &certificate_columns(cert));
+                let crc = self.crc("certificate", &columns::certificate_columns(cert));
                 self.statement("INSERT OR REPLACE INTO certificate VALUES (?, ?, ?, ?, ?)")?
                     .execute(params![
                         cert.key.0,
@@ -79,7 +80,7 @@ impl<'a> Writer<'a> {
                     ])
             }
             RegistryChange::Taxpayer(taxpayer) => {
-                let crc = self.crc("taxpayer", &taxpayer_columns(taxpayer));
+                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer));
                 self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?)")?.execute(
                     params![taxpayer.no.0, taxpayer.id, taxpayer.name, taxpayer.province, crc],
                 )
@@ -93,7 +94,7 @@ impl<'a> Writer<'a> {
                 return self.device(device, wrapped.as_deref());
             }
             RegistryChange::Route(route) => {
-                let crc = self.crc("route", &route_columns(route));
+                let crc = self.crc("route", &columns::route_columns(route));
                 self.statement("INSERT OR REPLACE INTO route VALUES (?, ?, ?, ?, ?)")?.execute(
                     params![
                         route.province,
@@ -122,8 +123,8 @@ impl<'a> Writer<'a> {
                 .optional()?
                 .flatten(),
         };
-        let kinds = kinds_text(device);
-        let crc = self.crc("device", &device_columns(device, &kinds, kept.as_deref()));
+        let kinds = columns::kinds_text(device);
+        let crc = self.crc("device", &columns::device_columns(device, &kinds, kept.as_deref()));
         self.statement(
             "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET enabled = excluded.enabled, kinds = excluded.kinds,
@@ -149,7 +150,7 @@ impl<'a> Writer<'a> {
 
     fn series(&mut self, series: &SeriesState) -> Result {
         let (sequence, hash) = series.event.map_or((0, [0; 32]), |e| (e.sequence, e.hash.0));
-        let crc = self.crc("series", &series_columns(series, &hash));
+        let crc = self.crc("series", &columns::series_columns(series, &hash));
         self.statement(
             "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET next_position = excluded.next_position,
@@ -175,7 +176,7 @@ impl<'a> Writer<'a> {
     }
 
     fn segment(&mut self, segment: &SegmentState) -> Result {
-        let crc = self.crc("segment", &segment_columns(segment));
+        let crc = self.crc("segment", &columns::segment_columns(segment));
         self.statement(
             "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET next = excluded.next, crc = excluded.crc",
@@ -192,8 +193,16 @@ impl<'a> Writer<'a> {
         .map(drop)
     }
 
+    fn balance(&mut self, balance: &RedBalance) -> Result {
+        let body = rows::seal(&red::body(&balance.left));
+        let crc = self.crc("balance", &[Int(Some(balance.blue.0)), Bytes(&body)]);
+        self.statement("INSERT OR REPLACE INTO balance VALUES (?, ?, ?)")?
+            .execute(params![balance.blue.0, body, crc])
+            .map(drop)
+    }
+
     fn lost(&mut self, lost: &LostRange) -> Result {
-        let crc = self.crc("lost", &lost_columns(lost));
+        let crc = self.crc("lost", &columns::lost_columns(lost));
         self.statement(
             "INSERT INTO lost(series, code, first, last, at, event_sequence, event_hash, crc)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -236,7 +245,7 @@ impl<'a> Writer<'a> {
         closed_at: Option<i64>,
     ) -> Result {
         let claim = claim.map(|claim| claim.0);
-        let crc = self.crc("request", &request_columns(key, claim, closed_at));
+        let crc = self.crc("request", &columns::request_columns(key, claim, closed_at));
         self.statement("INSERT INTO request VALUES (?, ?, ?, ?, ?, ?)")?
             .execute(params![
                 key.platform.0,
@@ -322,7 +331,7 @@ impl<'a> Writer<'a> {
     }
 
     fn usage(&mut self, key: &UsageKey, delta: &UsageDelta) -> Result {
-        let [row @ .., count, amount, tax, total] = usage_values(key, delta);
+        let [row @ .., count, amount, tax, total] = columns::usage_values(key, delta);
         let row: [i64; 5] = row;
         let added = [count, amount, tax, total];
         let before: Option<([i64; 4], i64)> = self
@@ -355,8 +364,8 @@ impl<'a> Writer<'a> {
     }
 
     fn delivery(&mut self, delivery: &DeliveryBatch) -> Result {
-        let members = members_blob(&delivery.members);
-        let crc = self.crc("batch", &batch_columns(delivery, &members));
+        let members = columns::members_blob(&delivery.members);
+        let crc = self.crc("batch", &columns::batch_columns(delivery, &members));
         self.statement("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
             delivery.no.0,
             delivery.id,
@@ -387,7 +396,7 @@ impl<'a> Writer<'a> {
         {
             return Err(rusqlite::Error::StatementChangedRows(0));
         }
-        let crc = self.crc("receipt", &receipt_columns(record));
+        let crc = self.crc("receipt", &columns::receipt_columns(record));
         self.statement("INSERT INTO receipt VALUES (?, ?, ?, ?, ?)")?.execute(params![
             record.batch.0,
             record.acceptance_serial,
@@ -437,164 +446,3 @@ impl<'a> Writer<'a> {
 /// Columns go in as blobs; an operator reads text.
 const INSERT_JOURNAL: &str = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?,
     CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)";
-
-/// A usage row's columns, without its CRC.
-pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 9] {
-    [
-        i64::from(key.day.num_days_from_ce()),
-        key.platform.0,
-        key.taxpayer.0,
-        i64::from(key.kind.legacy_code()),
-        i64::from(key.color.code()),
-        to_i64(delta.count),
-        delta.totals.amount.0,
-        delta.totals.tax.0,
-        delta.totals.total.0,
-    ]
-}
-
-pub(super) fn members_blob(members: &[ClaimId]) -> Vec<u8> {
-    members.iter().flat_map(|claim| claim.0.to_be_bytes()).collect()
-}
-
-/// Kinds as the legacy codes, separated by blanks.
-pub(super) fn kinds_text(device: &Device) -> String {
-    let codes: Vec<String> =
-        device.kinds.iter().map(|kind| format!("{:03}", kind.legacy_code())).collect();
-    codes.join(" ")
-}
-
-pub(super) fn platform_columns(platform: &crate::registry::Platform) -> [rows::Column<'_>; 4] {
-    [
-        Int(Some(platform.no.0)),
-        Bytes(platform.id.as_bytes()),
-        Bytes(platform.name.as_bytes()),
-        Int(Some(i64::from(platform.enabled))),
-    ]
-}
-
-pub(super) fn certificate_columns(
-    certificate: &crate::registry::Certificate,
-) -> [rows::Column<'_>; 4] {
-    [
-        Bytes(&certificate.key.0),
-        Int(Some(certificate.platform.0)),
-        Int(Some(certificate.not_after.unix())),
-        Int(Some(i64::from(certificate.revoked))),
-    ]
-}
-
-pub(super) fn taxpayer_columns(taxpayer: &crate::registry::Taxpayer) -> [rows::Column<'_>; 4] {
-    [
-        Int(Some(taxpayer.no.0)),
-        Bytes(taxpayer.id.as_bytes()),
-        Bytes(taxpayer.name.as_bytes()),
-        Bytes(taxpayer.province.as_bytes()),
-    ]
-}
-
-pub(super) fn route_columns(route: &crate::registry::Route) -> [rows::Column<'_>; 4] {
-    [
-        Bytes(route.province.as_bytes()),
-        Bytes(route.address.as_bytes()),
-        Bytes(route.server_name.as_bytes()),
-        Bytes(&route.receipt_key),
-    ]
-}
-
-pub(super) fn device_columns<'a>(
-    device: &'a Device,
-    kinds: &'a str,
-    wrapped: Option<&'a [u8]>,
-) -> [rows::Column<'a>; 11] {
-    [
-        Int(Some(device.no.0)),
-        Bytes(device.id.as_bytes()),
-        Int(Some(device.taxpayer.0)),
-        Bytes(device.machine_number.as_bytes()),
-        Bytes(device.backend.name().as_bytes()),
-        Bytes(kinds.as_bytes()),
-        Bytes(device.profile.as_bytes()),
-        Int(Some(i64::from(device.enabled))),
-        Int(Some(i64::from(device.test))),
-        Bytes(&device.public_key),
-        wrapped.map_or(Int(None), Bytes),
-    ]
-}
-
-pub(super) fn series_columns<'a>(
-    series: &'a SeriesState,
-    hash: &'a [u8; 32],
-) -> [rows::Column<'a>; 10] {
-    [
-        Int(Some(series.no.0)),
-        Int(Some(series.device.0)),
-        Int(Some(i64::from(series.kind.legacy_code()))),
-        Int(Some(to_i64(series.next_position.0))),
-        Int(Some(to_i64(series.event.map_or(0, |event| event.sequence)))),
-        Bytes(hash),
-        Int(series.last_issue.map(crate::model::CstTime::unix)),
-        series.frozen.as_deref().map_or(Int(None), |text| Bytes(text.as_bytes())),
-        series.device_next.as_ref().map_or(Int(None), |next| Bytes(next.code.as_bytes())),
-        Int(series.device_next.as_ref().map(|next| i64::from(next.number))),
-    ]
-}
-
-pub(super) fn lost_columns(lost: &LostRange) -> [rows::Column<'_>; 7] {
-    [
-        Int(Some(lost.series.0)),
-        Bytes(lost.first.code.as_bytes()),
-        Int(Some(i64::from(lost.first.number))),
-        Int(Some(i64::from(lost.last))),
-        Int(Some(lost.at.unix())),
-        Int(Some(to_i64(lost.event.sequence))),
-        Bytes(&lost.event.hash.0),
-    ]
-}
-
-pub(super) fn segment_columns(segment: &SegmentState) -> [rows::Column<'_>; 6] {
-    [
-        Int(Some(segment.no.0)),
-        Int(Some(segment.series.0)),
-        Bytes(segment.code.as_bytes()),
-        Int(Some(i64::from(segment.first))),
-        Int(Some(i64::from(segment.last))),
-        Int(Some(i64::from(segment.next))),
-    ]
-}
-
-pub(super) fn request_columns(
-    key: &RequestKey,
-    claim: Option<i64>,
-    closed_at: Option<i64>,
-) -> [rows::Column<'_>; 5] {
-    [
-        Int(Some(key.platform.0)),
-        Int(Some(key.taxpayer.0)),
-        Bytes(key.serial.as_str().as_bytes()),
-        Int(claim),
-        Int(closed_at),
-    ]
-}
-
-pub(super) fn batch_columns<'a>(
-    delivery: &'a DeliveryBatch,
-    members: &'a [u8],
-) -> [rows::Column<'a>; 5] {
-    [
-        Int(Some(delivery.no.0)),
-        Bytes(&delivery.id),
-        Bytes(delivery.province.as_bytes()),
-        Int(Some(delivery.at.unix())),
-        Bytes(members),
-    ]
-}
-
-pub(super) fn receipt_columns(record: &ReceiptRecord) -> [rows::Column<'_>; 4] {
-    [
-        Int(Some(record.batch.0)),
-        Bytes(record.acceptance_serial.as_bytes()),
-        Bytes(&record.receipt),
-        Int(Some(record.at.unix())),
-    ]
-}

@@ -142,7 +142,7 @@ fn drawn(world: &World) -> Vec<u32> {
 }
 
 fn verified(world: &World, issued: usize, problems: &mut Vec<String>) {
-    match verify::verify(&world.options(), &signature) {
+    match verify::verify(&world.options(), verify::Subject::DataDirectory, &signature) {
         Ok(findings) => {
             let counts = (findings.issued, findings.voided, findings.open);
             if counts != (convert::len_u64(issued), 0, 0) {
@@ -176,7 +176,12 @@ pub(crate) fn signature(device: &Device, _: &[u8], invoice: &pb::Invoice) -> Res
 
 /// Opens the books alone, without keys and signers, and looks for what the ledger says was issued.
 pub(crate) fn look(world: &World, known: &Known) -> Vec<String> {
-    let opened = match embedded::open(&world.options()) {
+    look_in(&world.options(), known)
+}
+
+/// The same, wherever the books are.
+pub(crate) fn look_in(options: &embedded::Options, known: &Known) -> Vec<String> {
+    let opened = match embedded::open(options) {
         Ok(opened) => opened,
         Err(error) => return vec![format!("it does not open: {}", refusal::chain(&error))],
     };

@@ -50,7 +50,7 @@ fn start_says(world: &World) -> Option<String> {
 
 /// What `verify` has against the books.
 fn verify_says(world: &World) -> Option<String> {
-    match verify::verify(&world.options(), &checker::signature) {
+    match verify::verify(&world.options(), verify::Subject::DataDirectory, &checker::signature) {
         Ok(findings) => findings.problems.first().cloned(),
         Err(error) => Some(error.to_string()),
     }

@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 const CLIENTS: usize = 8;
 
 /// A small file system, unmounted when dropped.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn at(path: PathBuf) -> Option<Self> {
+    pub(crate) fn at(path: PathBuf) -> Option<Self> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&path);
         mount.output().is_ok_and(|done| done.status.success()).then_some(Self(path))

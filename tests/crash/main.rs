@@ -3,6 +3,8 @@
 //! helpers may unwrap too.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod checker;
 #[cfg(test)]
 mod damage;

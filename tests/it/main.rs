@@ -22,6 +22,8 @@ mod ops;
 #[cfg(test)]
 mod product;
 #[cfg(test)]
+mod reds;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod serve;

@@ -388,7 +388,7 @@ async fn a_device_tells_its_platforms_what_is_registered_and_left() {
          --backend software-p256 --kind e-normal --kind roll"
     ))
     .await;
-    let channel = demo.channel().await;
+    let channel = demo.channel("platform").await;
     let mut devices = DeviceServiceClient::new(channel.clone());
     let mut stock = StockServiceClient::new(channel);
     let describe = |id: &str| v1::DescribeDeviceRequest { device_id: id.into() };

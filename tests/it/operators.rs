@@ -215,3 +215,30 @@ async fn the_client_commands_tell_what_became_of_a_serial() {
     }
     assert_eq!(demo.end().await["issued"], 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_a_copy_that_verify_knows_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path()).await;
+    let to = dir.path().join("copy");
+    let words = format!("backup --to {}", to.display());
+    let made = demo.operated(&words).await;
+    assert_eq!(made["path"], to.join("books.db").display().to_string());
+    assert!(made["commits"].as_str().unwrap().parse::<u64>().unwrap() > 0, "{made}");
+    let refused = demo.operate(&words).await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
+    let said = refused.stderr.starts_with("REFUSED FIELD_INVALID: directory: ");
+    assert!(said && refused.stderr.contains("is not empty"), "{refused:?}");
+    let text = demo.operate(&format!("backup --to {}", dir.path().join("text").display())).await;
+    assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""), "{text:?}");
+    assert!(text.stdout.contains("size_bytes="), "{text:?}");
+    let verify = format!("verify --format json --data {}", to.display());
+    let found = line(&format!("{verify} --backup")).await;
+    assert_eq!((found.code, &found.json()["issued"]), (Some(0), &1.into()), "{found:?}");
+    let found = line(&verify).await;
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let problems = found.json()["problems"].as_array().unwrap().clone();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert!(problem.as_str().unwrap().starts_with("the watermark is lost"), "{problem}");
+    demo.end().await;
+}

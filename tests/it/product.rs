@@ -142,17 +142,17 @@ impl Demo {
         self.client_named("platform").await
     }
 
+    /// A channel of its own, with a certificate of the demo's CA.
+    pub(crate) async fn channel(&self, name: &str) -> Channel {
+        let cert = self.pki(&format!("{name}.pem"));
+        let tls = ClientTls::load(&self.pki("ca.pem"), &cert, &cert.with_extension("key")).unwrap();
+        channel(self.said("platform_address"), "localhost", &tls).await.unwrap()
+    }
+
     /// A client with another certificate of the demo's CA.
     pub(crate) async fn client_named(&self, name: &str) -> InvoiceServiceClient<Channel> {
         let cert = self.pki(&format!("{name}.pem"));
         client(self.said("platform_address"), &self.pki("ca.pem"), &cert).await
-    }
-
-    /// A channel of the platform, for the other services.
-    pub(crate) async fn channel(&self) -> Channel {
-        let cert = self.pki("platform.pem");
-        let tls = ClientTls::load(&self.pki("ca.pem"), &cert, &cert.with_extension("key")).unwrap();
-        channel(self.said("platform_address"), "localhost", &tls).await.unwrap()
     }
 
     /// The data directory.

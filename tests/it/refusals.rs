@@ -84,10 +84,10 @@ const CASES: &[Case] = &[
         "single",
     ),
     (
-        "a red invoice",
+        "a red invoice that names no blue one",
         |draft| draft.color = v1::InvoiceColor::Red.into(),
-        Code::PermissionDenied,
-        "OPERATION_NOT_ALLOWED",
+        Code::InvalidArgument,
+        "RED_ORIGINAL_MISSING",
         "",
     ),
     (

@@ -339,6 +339,12 @@ async fn a_bad_profile_is_explained_with_file_line_and_column() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("profiles_dir = "), "{ran:?}");
 
+    let formless = own.replace("\"baiwang\"", "\"own\"").replace("\"03\"", "\"04\"");
+    fs::write(profiles.join("own.toml"), formless).unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("\"own\": no device makes a cipher text"), "{ran:?}");
+
     fs::write(profiles.join("soft.toml"), format!("{own}TOTAL_SUM_MISMATCH = \"off\"\n")).unwrap();
     fs::write(profiles.join("text.toml"), "name = \n").unwrap();
     fs::write(profiles.join("value.toml"), own.replace("version = 1", "version = 0")).unwrap();

@@ -1,5 +1,5 @@
-//! Calls that stream, at the listener: what was taken is answered, and nobody is held up by a caller
-//! who does not read.
+//! Calls that stream, at the listener: what was taken is answered, and nobody is held up by a
+//! caller who does not read.
 
 use crate::{
     product::reason as reason_of,

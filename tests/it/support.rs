@@ -236,6 +236,14 @@ impl PlatformApi for Echo {
         Ok(echoed(taxpayer_id, deadline.as_millis().to_string(), serial))
     }
 
+    async fn check_red(
+        &self,
+        _: Peer,
+        asked: v1::CheckRedRequest,
+    ) -> Result<v1::CheckRedResponse, Refusal> {
+        Err(Refusal::new(Reason::RedOriginalUnknown, asked.number))
+    }
+
     async fn describe_self(&self, peer: Peer) -> Result<v1::GetSelfResponse, Refusal> {
         let now = clock::Clock::system().now();
         let platform = identity::platform(&Registry::default(), peer.as_ref(), now)?;

@@ -1,6 +1,6 @@
 //! What the pure part of a request costs: decoding, normalising and every rule, for an eight-line
-//! invoice. One thread, no I/O; medians, so that a busy neighbour shows less. The aim is 10 µs for all
-//! of it.
+//! invoice. One thread, no I/O; medians, so that a busy neighbour shows less. The aim is 10 µs for
+//! all of it.
 //!
 //! `cargo run --release -p skproxy-bench --bin rules`
 

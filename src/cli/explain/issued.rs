@@ -170,9 +170,24 @@ pub(super) const PAGES: &[Page] = &[
         ("Wait, then send the same bytes again.", "稍后原样重发。"),
         (
             "Read in the log or /readyz why: the watermark is lost, or the books are behind \
-             it. Put the right books or watermark back, then restart; never make a new one.",
-            "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位）；恢复正确的账簿或水位\
-             再重启，勿新建。",
+             it or the acceptance. Put the right books back; when there are none, `skproxy \
+             resume` goes on above what every witness knows.",
+            "查看日志或 /readyz 中的原因（水位丢失，或账簿落后于水位或受理端）；放回正确的账簿；\
+             确无可用账簿时，以 `skproxy resume` 在所有见证者所知号码之上恢复。",
+        ),
+    ),
+    page(
+        Reason::BackupFailed,
+        Resend::AfterFix,
+        (
+            "The copy could not be written; it is removed, and the books are not concerned.",
+            "备份文件无法写出；账簿不受影响，未完成的备份已删除。",
+        ),
+        ("Nothing; platforms do not see this.", "平台不会遇到。"),
+        (
+            "Read the words behind the reason: free space where the backup goes, or name \
+             another directory, and run it again.",
+            "按原因后的说明处理：为备份目标腾出空间或另选目录，再执行一次。",
         ),
     ),
     page(

@@ -1,5 +1,5 @@
-//! The pages of who asks: certificates, platforms, taxpayers, the message itself. Data only; a test keeps the
-//! catalogue complete.
+//! The pages of who asks: certificates, platforms, taxpayers, the message itself. Data only; a test
+//! keeps the catalogue complete.
 
 use super::{NOTHING, Page, Resend, page};
 use crate::refusal::Reason;
@@ -72,8 +72,8 @@ pub(super) const PAGES: &[Page] = &[
         Resend::AfterFix,
         (
             "The operation is not granted to the platform, or this version does not offer \
-             it, such as red-letter invoices and reduced taxing.",
-            "该操作未授权给平台，或本版本尚不提供（如红字发票、减按计征）。",
+             it, such as reduced taxing.",
+            "该操作未授权给平台，或本版本尚不提供（如减按计征）。",
         ),
         ("Ask only for what is granted and offered.", "仅请求已授权且已提供的操作。"),
         ("Check the platform's grants.", "核对平台授权。"),

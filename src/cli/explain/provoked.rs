@@ -83,6 +83,13 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         RED,
         "special_kinds_have_a_red_notice_with_its_check_digit_and_others_have_none",
     ),
+    (Reason::RedOriginalUnknown, REDS, "another_platform_s_blue_invoice_is_as_unknown_as_none"),
+    (
+        Reason::RedExceedsBalance,
+        REDS,
+        "reds_take_no_more_than_their_blue_invoice_also_after_a_crash",
+    ),
+    (Reason::RedAlreadyFull, REDS, "reds_take_no_more_than_their_blue_invoice_also_after_a_crash"),
     (Reason::RedOriginalMissing, RED, "a_red_invoice_names_a_blue_one_of_its_kind"),
     (
         Reason::RemarkInvalid,
@@ -162,6 +169,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_read_only_store_refuses_everything_new_and_answers_what_it_knows",
     ),
     (
+        Reason::BackupFailed,
+        "tests/crash/backup.rs",
+        "a_disk_that_is_full_of_the_copy_ends_the_backup_alone",
+    ),
+    (
         Reason::Overloaded,
         "src/admission/mod.rs",
         "calls_above_the_bound_are_told_later_until_one_ends",
@@ -187,6 +199,7 @@ const KINDS: &str = "src/contract/tests/kinds.rs";
 const MONEY: &str = "src/contract/tests/money.rs";
 const RATES: &str = "src/contract/tests/rates.rs";
 const RED: &str = "src/contract/tests/red.rs";
+const REDS: &str = "tests/it/reds.rs";
 const TEXTS: &str = "src/contract/tests/texts.rs";
 
 /// Reasons that nothing provokes yet, with what they wait for. Whoever builds one moves its row up.
@@ -201,10 +214,7 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::RateLimited, "admission's rates"),
     (Reason::EncodingMismatch, "the legacy edge"),
     (Reason::DuplicateField, "the legacy edge"),
-    (Reason::RedOriginalUnknown, "red balances"),
-    (Reason::RedPeriod, "red balances and monitor data"),
-    (Reason::RedExceedsBalance, "red balances"),
-    (Reason::RedAlreadyFull, "red balances"),
+    (Reason::RedPeriod, "monitor data"),
     (Reason::SerialInProgress, "the legacy edge"),
     (Reason::SingleLimitExceeded, "monitor data"),
     (Reason::CumulativeLimitExceeded, "monitor data"),

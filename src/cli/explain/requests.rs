@@ -1,5 +1,4 @@
-//! The pages of what is wrong with a request. Data only; a test keeps the
-//! catalogue complete.
+//! The pages of what is wrong with a request. Data only; a test keeps the catalogue complete.
 
 use super::{NOTHING, Page, Resend, page};
 use crate::refusal::Reason;

@@ -1,5 +1,5 @@
-//! The pages of serials, limits, numbers and devices. Data only; a test keeps the
-//! catalogue complete.
+//! The pages of serials, limits, numbers and devices. Data only; a test keeps the catalogue
+//! complete.
 
 use super::{NOTHING, Page, Resend, page};
 use crate::refusal::Reason;

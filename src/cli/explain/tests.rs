@@ -1,5 +1,4 @@
-//! The pages: complete, in both languages, and the manual says the same; each reason is provoked by a
-//! test or still to come.
+//! The pages: complete, in both languages, and the manual says the same.
 
 use super::*;
 

@@ -111,6 +111,15 @@ pub(crate) enum OperateCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Copy the books while the daemon issues; the watermark is never part of a copy
+    Backup {
+        /// Directory on the daemon's host, empty or absent, which the daemon's user may write; best
+        /// on another disk, never on a network share that may hang
+        #[arg(long)]
+        to: PathBuf,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Whether the daemon issues, and what stands against it
     Status {
         #[command(flatten)]

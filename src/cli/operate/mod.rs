@@ -2,6 +2,7 @@
 //! `--yes`.
 
 mod args;
+mod backup;
 
 pub(crate) use args::OperateCommand;
 
@@ -47,6 +48,7 @@ pub(crate) async fn run(command: OperateCommand) -> Result<Exit> {
         OperateCommand::Route { command, target } => route(command, target).await,
         OperateCommand::Series { command, target } => series(command, target).await,
         OperateCommand::Invoice { command, target } => invoice(command, target).await,
+        OperateCommand::Backup { to, target } => backup::run(&to, &target).await,
         OperateCommand::Status { target } => status(target).await,
     }
 }
@@ -237,21 +239,26 @@ fn show<M: Message>(
     answer: Result<Response<M>, Status>,
     target: &Target,
 ) -> Result<Exit> {
-    let message = match answer {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => {
-            if target.format == Format::Json {
-                let reason = status.message().split(':').next().unwrap_or_default();
-                let message = status.message();
-                let refused = serde_json::json!({"reason": reason, "message": message});
-                output::say_json(&serde_json::json!({"refused": refused}))?;
-            } else {
-                eprintln!("REFUSED {}", output::plain(status.message()));
-            }
-            return Ok(Exit::Refused);
-        }
-    };
-    let value = output::to_json(&format!("skproxy.admin.v1.{name}"), &message, Names::Proto)?;
+    match answer {
+        Ok(answer) => show_message(name, answer.get_ref(), target),
+        Err(status) => refused(&status, target),
+    }
+}
+
+fn refused(status: &Status, target: &Target) -> Result<Exit> {
+    if target.format == Format::Json {
+        let reason = status.message().split(':').next().unwrap_or_default();
+        let message = status.message();
+        let refused = serde_json::json!({"reason": reason, "message": message});
+        output::say_json(&serde_json::json!({"refused": refused}))?;
+    } else {
+        eprintln!("REFUSED {}", output::plain(status.message()));
+    }
+    Ok(Exit::Refused)
+}
+
+fn show_message(name: &str, message: &impl Message, target: &Target) -> Result<Exit> {
+    let value = output::to_json(&format!("skproxy.admin.v1.{name}"), message, Names::Proto)?;
     match target.format {
         Format::Json => output::say_json(&value)?,
         Format::Text => output::say(&text(&value))?,

@@ -50,7 +50,22 @@ mod tests {
 
     #[test]
     fn a_key_is_found_in_its_own_table() {
-        let text = "# a = 1\nname = \"x\"\n[one]\na = 1\n\n[two]\n  a = 2\nlist = [\n  { a = 1 },\n  { a = 2 },\n]\n[two.three]\na = 3\n";
+        let text = [
+            "# a = 1",
+            "name = \"x\"",
+            "[one]",
+            "a = 1",
+            "",
+            "[two]",
+            "  a = 2",
+            "list = [",
+            "  { a = 1 },",
+            "  { a = 2 },",
+            "]",
+            "[two.three]",
+            "a = 3",
+        ];
+        let text = text.join("\n");
         for (path, expect) in [
             ("name", (2, 1)),
             ("one.a", (4, 1)),
@@ -63,7 +78,7 @@ mod tests {
             ("two.b", (6, 1)),
             ("four.a", (1, 1)),
         ] {
-            assert_eq!(locate(text, path), expect, "{path}");
+            assert_eq!(locate(&text, path), expect, "{path}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What depends on kind and way of taxing: line counts, special kinds, differential taxing, remarks.
+//! What depends on kind and way of taxing: line counts, special kinds, differential taxing,
+//! remarks.
 
 use super::*;
 use Reason::{DifferentialRule, FieldInvalid, LineCount, LineTaxMismatch, RemarkInvalid};

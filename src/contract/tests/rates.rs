@@ -87,6 +87,19 @@ fn what_was_checked_stays_valid_to_the_end_of_the_earliest_rate_used() {
     assert_eq!(checked.valid_until, Some(at("2027-12-31T23:59:59+08:00")));
 }
 
+#[test]
+fn of_two_rates_that_end_the_earlier_end_counts() {
+    let mut profile = PROFILES.get("baiwang").unwrap().clone();
+    let six = profile.rates.periods.iter_mut().find(|period| period.rate_millionths == 60_000);
+    six.unwrap().until = Some(Day::try_from("2026-12-31".to_owned()).unwrap());
+    for rates in [[10_000, 60_000], [60_000, 10_000]] {
+        let mut draft = sample();
+        rates.into_iter().enumerate().for_each(|(line, rate)| put_rate(&mut draft, line, rate));
+        let checked = verdict(draft, &profile).unwrap();
+        assert_eq!(checked.valid_until, Some(at("2026-12-31T23:59:59+08:00")), "{rates:?}");
+    }
+}
+
 /// Else the assigning commit would refuse what the profile lets pass.
 #[test]
 fn a_rule_that_does_not_refuse_sets_no_end() {

@@ -72,3 +72,37 @@ fn warnings_are_bounded_and_crowd_out_no_refusal() {
     let expect = [("draft.lines[99].tax_fen".to_owned(), Reason::LineTaxMismatch)];
     assert_eq!(pairs(refusal.violations), expect);
 }
+
+/// Puts a text into one field.
+type SetText = fn(&mut pb::InvoiceDraft, &str);
+
+/// Whatever a profile softens, the device and the books get nothing endless and nothing
+/// unprintable.
+#[test]
+fn what_no_profile_softens_keeps_every_text_within_its_bounds() {
+    let soft: Vec<_> = Reason::ALL
+        .iter()
+        .filter(|reason| softening(**reason).allowed.contains(&Severity::Off))
+        .map(|reason| (*reason, Severity::Off))
+        .collect();
+    let profile = softened(&soft);
+    let endless = "x".repeat(1000);
+    let changes: [(&str, SetText); 6] = [
+        ("draft.lines[0].tax_code", |draft, text| draft.lines[0].tax_code = text.into()),
+        ("draft.lines[0].preference_text", |draft, text| {
+            draft.lines[0].preference_text = text.into();
+        }),
+        ("draft.lines[0].quantity", |draft, text| draft.lines[0].quantity = text.into()),
+        ("draft.remark", |draft, text| draft.remark = text.into()),
+        ("draft.red_notice", |draft, text| draft.red_notice = text.into()),
+        ("draft.buyer.taxpayer_id", |draft, text| buyer(draft).taxpayer_id = text.into()),
+    ];
+    for (field, change) in changes {
+        for text in [endless.as_str(), "票\u{1}€"] {
+            let mut draft = red_of(special());
+            change(&mut draft, text);
+            let refusal = verdict(draft, &profile).unwrap_err();
+            assert_eq!(refusal.violations[0].field, field, "{text}");
+        }
+    }
+}

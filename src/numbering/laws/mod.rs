@@ -7,6 +7,7 @@
 mod actor;
 mod book;
 mod promises;
+mod reds;
 mod turn;
 mod world;
 

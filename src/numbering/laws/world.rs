@@ -90,7 +90,7 @@ pub(super) struct World {
     held: BTreeMap<ClaimId, Durable<Claim>>,
     /// Second holds on claims that have ended: attempts that were still under way.
     late: Vec<Durable<Claim>>,
-    now: CstTime,
+    pub(super) now: CstTime,
     signatures: u32,
 }
 

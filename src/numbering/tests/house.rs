@@ -21,7 +21,8 @@ use crate::{
         Segment, Signed, SignerError, SimulatedConfig, SimulatedDevice, SoftwareSigner,
     },
     store::{
-        Batch, Binding, Claim, CommitError, Committed, Durable, Found, Store, StoreError,
+        Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Found, Store, StoreError,
+        backup::Copier,
         embedded::{self, EmbeddedStore, Options},
     },
 };
@@ -76,6 +77,18 @@ impl Store for Switched {
         self.inner.found(claim)
     }
 
+    fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
+        self.inner.holder(number)
+    }
+
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError> {
+        self.inner.balance(blue)
+    }
+
+    fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError> {
+        self.inner.is_rejected(claim)
+    }
+
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {
         self.inner.any_number(number, last)
     }
@@ -86,6 +99,10 @@ impl Store for Switched {
 
     fn counter(&self) -> CommitCounter {
         self.inner.counter()
+    }
+
+    fn copier(&self) -> Option<Copier> {
+        self.inner.copier()
     }
 }
 
@@ -380,6 +397,7 @@ fn copy(claim: &Claim) -> Claim {
         kind: claim.kind,
         color: claim.color,
         totals: claim.totals,
+        red_of: claim.red_of,
         head: claim.head.clone(),
         event: claim.event,
     }

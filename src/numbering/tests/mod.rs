@@ -1,6 +1,7 @@
 //! The actor with its finisher over the embedded store, with real software signers and a simulated
 //! device: what callers, operators and a restart see.
 
+mod backups;
 mod devices;
 mod house;
 mod limits;

@@ -140,6 +140,7 @@ impl Author {
             kind: Kind::ENormal,
             color: Color::Blue,
             totals: TOTALS,
+            red_of: None,
             head,
             event,
         }

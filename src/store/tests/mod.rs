@@ -1,6 +1,7 @@
 //! The embedded store from outside: what is committed comes back, and what is lost, old or damaged
 //! is noticed. The story that the tests tell is in `fixtures`.
 
+mod backup;
 mod damage;
 mod fixtures;
 mod listing;
@@ -10,7 +11,7 @@ use super::{
     Batch, CommitError, Fate, Store as _, StoreError,
     embedded::{self, BOOKS, EmbeddedStore, Opened, Options},
     memory::MemoryStore,
-    verify::{Findings, verify},
+    verify::{Findings, Subject, verify},
 };
 use crate::model::{ClaimId, CommitCounter};
 use fixtures::{Author, key};
@@ -41,7 +42,7 @@ fn told() -> TempDir {
 }
 
 fn verified(dir: &Path) -> Result<Findings, StoreError> {
-    verify(&Options::in_dir(dir), &|_, _, _| Ok(()))
+    verify(&Options::in_dir(dir), Subject::DataDirectory, &|_, _, _| Ok(()))
 }
 
 /// The books, to be spoilt by hand.

@@ -4,7 +4,7 @@ use super::{
     Author, BOOKS, Batch, CommitCounter, CommitError, Connection, EmbeddedStore, Files, Options,
     Path, StoreError, commit_all, embedded, files, folder, fs, key, open, told, verified,
 };
-use crate::store::Store as _;
+use crate::store::{Store as _, schema};
 
 const LOG: &str = "books.db-wal";
 const MARK: &str = "watermark";

@@ -1,0 +1,172 @@
+//! Red letters (红字): what a red draft takes of its blue invoice, claimed in the assigning commit
+//! and given back by a void or by proof that nothing was issued. Source: docs/domain.md 3.8.
+
+use super::{
+    Numbering,
+    book::{Round, unreadable},
+};
+use crate::{
+    contract::Checked,
+    model::{ClaimId, Color, InvoiceNumber, Kind, PlatformNo, TaxpayerNo},
+    refusal::{Reason, Refusal},
+    store::{Balance, Claim, Fate, Found, StoreError},
+};
+
+/// A red draft's hold on its blue invoice.
+pub(super) struct Hold {
+    pub(super) blue: ClaimId,
+    /// What is left once the red one is issued.
+    left: Balance,
+}
+
+fn unknown(hint: String) -> Refusal {
+    Refusal::new(Reason::RedOriginalUnknown, hint)
+}
+
+fn not_here(number: &InvoiceNumber) -> Refusal {
+    unknown(format!("no invoice {number} was issued here"))
+}
+
+fn not_full(left: &Balance, number: &InvoiceNumber) -> Result<(), Refusal> {
+    if left.total.amount.0 != 0 {
+        return Ok(());
+    }
+    let hint = format!("invoice {number} is reversed in full already");
+    Err(Refusal::new(Reason::RedAlreadyFull, hint))
+}
+
+/// Whether an invoice may be reversed at all by whoever asks.
+///
+/// # Errors
+/// `RedOriginalUnknown`.
+fn reversible(
+    found: &Found,
+    (platform, taxpayer): (PlatformNo, TaxpayerNo),
+    kind: Option<Kind>,
+    rejected: bool,
+) -> Result<(), Refusal> {
+    let request = found.request();
+    if (request.platform, request.taxpayer) != (platform, taxpayer) {
+        // Another platform's invoice is as unknown as none: who holds what is nobody's business.
+        return Err(unknown("no such blue invoice of this platform and seller".into()));
+    }
+    let (its_kind, color) = found.kind();
+    if color != Color::Blue || kind.is_some_and(|kind| kind != its_kind) {
+        return Err(unknown("the original is not a blue invoice of this kind".into()));
+    }
+    match found.fate {
+        Fate::Issued(_) if rejected => Err(unknown("the authority rejected the original".into())),
+        Fate::Issued(_) => Ok(()),
+        Fate::Open => Err(unknown("the original is not issued yet; look it up first".into())),
+        Fate::Voided(_) | Fate::Released => Err(unknown("the original was never issued".into())),
+    }
+}
+
+/// What is left of a blue invoice: its balance, or before the first red letter all of it.
+///
+/// # Errors
+/// When its stored draft does not decode.
+fn left(found: &Found, balance: Option<Balance>) -> Result<Balance, StoreError> {
+    match balance {
+        Some(balance) => Ok(balance),
+        None => Ok(Balance::of(&found.draft()?)),
+    }
+}
+
+impl Numbering {
+    /// What may still be reversed of an invoice of this platform and seller, as committed; a red
+    /// letter may be under way.
+    ///
+    /// # Errors
+    /// `RedOriginalUnknown`, `RedAlreadyFull`, or when the books cannot be read.
+    pub fn red_balance(
+        &self,
+        asker: (PlatformNo, TaxpayerNo),
+        number: &InvoiceNumber,
+    ) -> Result<Balance, Refusal> {
+        let found = self.books.reversible(number).map_err(|error| unreadable(&error))?;
+        let Some((found, balance, rejected)) = found else { return Err(not_here(number)) };
+        reversible(&found, asker, None, rejected)?;
+        let left = left(&found, balance).map_err(|error| unreadable(&error))?;
+        not_full(&left, number)?;
+        Ok(left)
+    }
+}
+
+impl Round<'_> {
+    /// What a red draft would take of its blue invoice; none for a blue draft.
+    ///
+    /// # Errors
+    /// `RedOriginalMissing`, `RedOriginalUnknown`, `RedAlreadyFull`, or `RedExceedsBalance` with
+    /// the exact difference.
+    pub(super) fn hold(&self, checked: &Checked) -> Result<Option<Hold>, Refusal> {
+        if checked.color == Color::Blue {
+            return Ok(None);
+        }
+        let wire = &checked.draft.wire;
+        let Some(number) = checked.original.clone() else {
+            let hint = "a red invoice names the code and number of its blue one";
+            return Err(Refusal::new(Reason::RedOriginalMissing, hint));
+        };
+        let holder = self.store.holder(&number).map_err(|error| unreadable(&error))?;
+        let Some(blue) = holder else {
+            return Err(not_here(&number));
+        };
+        let found = self.store.found(blue).map_err(|error| unreadable(&error))?;
+        let rejected = self.store.is_rejected(blue).map_err(|error| unreadable(&error))?;
+        let asker = (checked.platform, checked.taxpayer);
+        reversible(&found, asker, Some(checked.kind), rejected)?;
+        let before = match self.balances.get(&blue) {
+            Some(before) => before.clone(),
+            None => {
+                let stored = self.store.balance(blue).map_err(|error| unreadable(&error))?;
+                left(&found, stored).map_err(|error| unreadable(&error))?
+            }
+        };
+        not_full(&before, &number)?;
+        let left = before.plus(&Balance::of(wire));
+        match left.overdrawn() {
+            None => Ok(Some(Hold { blue, left })),
+            Some((rate, what, over)) => {
+                let place = rate.map_or_else(String::new, |rate| format!(" at rate {rate}"));
+                let hint = format!(
+                    "the {what}{place} is {} fen more than what is left of invoice {number}",
+                    over.0
+                );
+                Err(Refusal::new(Reason::RedExceedsBalance, hint))
+            }
+        }
+    }
+
+    /// Claims what a red draft takes.
+    pub(super) fn take_hold(&mut self, hold: Option<Hold>) {
+        if let Some(Hold { blue, left }) = hold {
+            self.balances.insert(blue, left);
+        }
+    }
+
+    /// Gives back what a red claim took, when it ends without an invoice.
+    ///
+    /// # Errors
+    /// When the books cannot be read; the claim must not end then.
+    pub(super) fn give_back(&mut self, claim: &Claim) -> Result<(), Refusal> {
+        let Some(blue) = claim.red_of else { return Ok(()) };
+        let draft = claim.head.draft();
+        let draft = draft.map_err(|error| {
+            tracing::error!(claim = claim.id.0, %error, "a stored draft does not decode");
+            Refusal::new(Reason::Internal, "the claim's draft cannot be read")
+        })?;
+        let before = match self.balances.get(&blue) {
+            Some(before) => before.clone(),
+            None => {
+                let stored = self.store.balance(blue).map_err(|error| unreadable(&error))?;
+                // A red claim has made it.
+                stored.ok_or_else(|| {
+                    Refusal::new(Reason::Internal, "the blue invoice's balance is missing")
+                })?
+            }
+        };
+        self.balances.insert(blue, before.plus(&Balance::of(&draft).negated()));
+        Ok(())
+    }
+}
