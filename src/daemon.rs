@@ -8,6 +8,7 @@ use crate::{
     contract::gbk_len,
     delivery::worker::{Delivery, Settings},
     health::Ops,
+    legacy::Edge,
     listener::{
         GrpcSettings, HealthHandle, Limits as ListenerLimits, Listener, TlsFiles, TlsState, routes,
     },
@@ -75,6 +76,8 @@ pub enum BuildError {
 pub struct Daemon {
     /// Where platforms connect.
     pub platform_address: SocketAddr,
+    /// Where platforms of the legacy interface connect, when it is served.
+    pub legacy_address: Option<SocketAddr>,
     /// The ops port.
     pub ops_address: SocketAddr,
     /// What was noticed at the start.
@@ -82,6 +85,7 @@ pub struct Daemon {
     numbering: Numbering,
     finisher: Arc<Finisher>,
     listener: Arc<Listener>,
+    legacy: Option<Legacy>,
     tls: Arc<TlsState>,
     health: HealthHandle,
     tasks: Arc<Tasks>,
@@ -115,12 +119,7 @@ pub async fn start(
         watermark: config.watermark_path.clone(),
         reserve_bytes: config.store_reserve_bytes,
     };
-    let tls = TlsFiles {
-        certificate: config.tls.server_cert.clone(),
-        key: config.tls.server_key.clone(),
-        client_ca: config.tls.client_ca.clone(),
-    };
-    let tls = Arc::new(TlsState::load(tls).map_err(BuildError::Tls)?);
+    let tls = Arc::new(TlsState::load(tls_files(config)).map_err(BuildError::Tls)?);
     let upstream = &config.upstream;
     let upstream = ClientTls::load(&upstream.ca, &upstream.cert, &upstream.key)
         .map_err(BuildError::Upstream)?;
@@ -178,8 +177,9 @@ async fn serve(
         numbering: numbering.clone(),
         profiles: core.profiles.clone(),
         admission: Admission::new(CALLS_MAX),
-        clock,
+        clock: clock.clone(),
     });
+    let legacy = Legacy::bind(config, &pipeline, clock).await?;
     let settings = GrpcSettings { message_len_max: config.limits.message_bytes_max };
     let (routes, health) = routes(pipeline, settings).await;
     let listener = Listener::new(Arc::clone(&tls), routes, listener_limits(config));
@@ -208,17 +208,20 @@ async fn serve(
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
     tasks.spawn("listener", Arc::clone(&listener).run(platform_socket));
+    let legacy = legacy.map(|legacy| legacy.run(&tasks, &stopped));
     // Load balancers must not send work to a proxy that cannot issue.
     if numbering.stalled().is_none() {
         health.serving().await;
     }
     Ok(Daemon {
         platform_address,
+        legacy_address: legacy.as_ref().map(|legacy| legacy.address),
         ops_address,
         report,
         numbering,
         finisher,
         listener,
+        legacy,
         tls,
         health,
         tasks,
@@ -226,6 +229,51 @@ async fn serve(
         drain_timeout: config.limits.drain_timeout,
         admin_socket,
     })
+}
+
+/// The port of the legacy interface.
+struct Legacy {
+    address: SocketAddr,
+    listener: Arc<Listener>,
+    tls: Arc<TlsState>,
+    /// Until it runs.
+    socket: Option<TcpListener>,
+}
+
+impl Legacy {
+    /// None when it is not set up.
+    async fn bind(
+        config: &Config,
+        pipeline: &Arc<Pipeline>,
+        clock: Clock,
+    ) -> Result<Option<Self>, BuildError> {
+        let Some(address) = config.legacy_address else { return Ok(None) };
+        let tls = TlsState::load_legacy(tls_files(config)).map_err(BuildError::Tls)?;
+        let (tls, socket) = (Arc::new(tls), listen(address).await?);
+        let source = |source| BuildError::Listen { address: address.to_string(), source };
+        let address = socket.local_addr().map_err(source)?;
+        let numbering = pipeline.numbering.clone();
+        let api = Arc::<Pipeline>::clone(pipeline);
+        let edge = Edge::new(api, Arc::new(move || numbering.registry()), clock);
+        let listener = Listener::legacy(Arc::clone(&tls), Arc::new(edge), listener_limits(config));
+        Ok(Some(Self { address, listener, tls, socket: Some(socket) }))
+    }
+
+    fn run(mut self, tasks: &Tasks, stopped: &watch::Receiver<bool>) -> Self {
+        if let Some(socket) = self.socket.take() {
+            tasks.spawn("legacy listener", Arc::clone(&self.listener).run(socket));
+            tasks.spawn("legacy certificates", Arc::clone(&self.tls).watch(stop_of(stopped)));
+        }
+        self
+    }
+}
+
+fn tls_files(config: &Config) -> TlsFiles {
+    TlsFiles {
+        certificate: config.tls.server_cert.clone(),
+        key: config.tls.server_key.clone(),
+        client_ca: config.tls.client_ca.clone(),
+    }
 }
 
 fn listener_limits(config: &Config) -> ListenerLimits {
@@ -285,6 +333,9 @@ impl Daemon {
     pub fn reload(&self) {
         // What went wrong is logged and counted; the old certificates stay.
         drop(self.tls.reload());
+        if let Some(legacy) = &self.legacy {
+            drop(legacy.tls.reload());
+        }
     }
 
     /// Ends without losing a call: clients are told to go elsewhere, calls under way are answered,
@@ -292,7 +343,14 @@ impl Daemon {
     pub async fn drain(self) {
         tracing::info!("draining");
         self.health.not_serving().await;
-        let cut = self.listener.drain(self.drain_timeout).await;
+        let legacy = async {
+            match &self.legacy {
+                Some(legacy) => legacy.listener.drain(self.drain_timeout).await,
+                None => 0,
+            }
+        };
+        let (cut, legacy) = tokio::join!(self.listener.drain(self.drain_timeout), legacy);
+        let cut = cut.saturating_add(legacy);
         if cut > 0 {
             tracing::warn!(cut, "connections were cut at the end of the drain");
         }

@@ -54,7 +54,21 @@ pub const CODES: &[&str] = &[
 ];
 
 /// Calls that are built, for the duration histogram.
-pub const CALLS: &[&str] = &["IssueInvoice", "GetInvoice", "ResolveInvoice", "GetSelf", "other"];
+pub const CALLS: &[&str] = &[
+    "IssueInvoice",
+    "IssueInvoiceStream",
+    "ValidateInvoice",
+    "GetInvoice",
+    "ResolveInvoice",
+    "ListInvoices",
+    "VoidInvoice",
+    "DescribeDevice",
+    "ListRates",
+    "GetStock",
+    "GetSelf",
+    "Legacy",
+    "other",
+];
 
 /// Why the recorder could not be installed.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 //! for them.
 
 use crate::refusal::{Blame, Reason, Refusal};
+use prost::Message as _;
 use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -39,6 +40,16 @@ pub fn refused(refusal: &Refusal) -> Status {
         message.push_str(&format!("; {left_off} violations are left off for want of room"));
     }
     Status::with_error_details(code(refusal.reason.blame()), message, details)
+}
+
+/// The same as a message, for an item of a stream.
+///
+/// # Panics
+/// Never: the details are our own encoding.
+#[must_use]
+pub fn message(refusal: &Refusal) -> tonic_types::Status {
+    let status = refused(refusal);
+    tonic_types::Status::decode(status.details()).expect("details are an encoded google.rpc.Status")
 }
 
 /// The first violations that fit, in their order, and how many do not.

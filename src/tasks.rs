@@ -2,7 +2,7 @@
 //! the process: going on without it would answer from books nobody keeps.
 
 use std::{future::Future, sync::Mutex, time::Duration};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The tasks of one daemon.
 #[derive(Debug, Default)]
@@ -39,6 +39,9 @@ impl Tasks {
         late
     }
 }
+
+/// Tasks that belong to one call: whatever still runs ends when the group is dropped.
+pub type Group<T> = JoinSet<T>;
 
 /// Starts a task that nobody waits for: one connection, one call.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]

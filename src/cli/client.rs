@@ -2,6 +2,7 @@
 
 use super::{
     Exit,
+    listing::{self, Window},
     output::{self, Format, Names},
 };
 use crate::{
@@ -69,6 +70,21 @@ pub(crate) enum ClientCommand {
         #[arg(long)]
         fresh_serial: bool,
     },
+    /// Check a draft as issuing would, and spend nothing (校验)
+    Validate {
+        #[command(flatten)]
+        connection: Connection,
+        /// The draft as JSON (skproxy.v1.InvoiceDraft); `-` is standard input
+        #[arg(long)]
+        draft: PathBuf,
+    },
+    /// List own invoices of a taxpayer by issue time; JSON is {"invoices": […], "more": …}
+    List {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        window: Window,
+    },
     /// Say what is known of a serial; not final
     Get {
         #[command(flatten)]
@@ -87,6 +103,17 @@ pub(crate) enum ClientCommand {
 
 pub(super) async fn run(command: ClientCommand) -> Result<Exit> {
     let (connection, answer) = match command {
+        ClientCommand::Validate { connection, draft } => {
+            let request = pb::ValidateInvoiceRequest { draft: Some(read_draft(&draft)?) };
+            let answer = connect(&connection).await?.validate_invoice(timed(request)).await;
+            return match answer {
+                Ok(answer) => valid(&answer.into_inner(), connection.format),
+                Err(status) => refused(&status, connection.format),
+            };
+        }
+        ClientCommand::List { connection, window } => {
+            return listing::run(&mut connect(&connection).await?, window, connection.format).await;
+        }
         ClientCommand::Issue { connection, draft, serial, fresh_serial } => {
             let mut draft = read_draft(&draft)?;
             if let Some(serial) = serial {
@@ -188,7 +215,24 @@ fn say(outcome: &pb::Outcome, format: Format) -> Result<Exit> {
     Ok(exit)
 }
 
-fn issued_line(issued: &pb::Issued) -> String {
+/// Prints what a dry run found.
+fn valid(response: &pb::ValidateInvoiceResponse, format: Format) -> Result<Exit> {
+    if format == Format::Json {
+        let name = "skproxy.v1.ValidateInvoiceResponse";
+        output::say_json(&output::to_json(name, response, Names::Canonical)?)?;
+        return Ok(Exit::Done);
+    }
+    for warning in &response.warnings {
+        let pb::RuleWarning { field, reason, message, .. } = warning;
+        eprintln!("  {}: {reason}: {}", output::plain(field), output::plain(message));
+    }
+    match &response.known {
+        None => output::say("VALID, nothing was spent").map(|()| Exit::Done),
+        Some(known) => say(known, format),
+    }
+}
+
+pub(super) fn issued_line(issued: &pb::Issued) -> String {
     let invoice = issued.invoice.clone().unwrap_or_default();
     let delivery = issued.delivery.clone().unwrap_or_default();
     let delivered = match delivery.receipt {
@@ -201,22 +245,12 @@ fn issued_line(issued: &pb::Issued) -> String {
     )
 }
 
-fn refused(status: &Status, format: Format) -> Result<Exit> {
+pub(super) fn refused(status: &Status, format: Format) -> Result<Exit> {
     let details = status.get_error_details();
-    let info = details.error_info();
-    let reason = info.map_or("", |info| info.reason.as_str());
     let violations = details.bad_request().map(|bad| bad.field_violations.as_slice());
     let violations = violations.unwrap_or_default();
     match format {
-        Format::Json => output::say_json(&serde_json::json!({"refused": {
-            "code": format!("{:?}", status.code()),
-            "reason": reason,
-            "message": status.message(),
-            "violations": violations
-                .iter()
-                .map(|v| serde_json::json!({"field": v.field, "description": v.description}))
-                .collect::<Vec<_>>(),
-        }}))?,
+        Format::Json => output::say_json(&serde_json::json!({ "refused": refusal(status) }))?,
         Format::Text => {
             eprintln!("REFUSED {}", output::plain(status.message()));
             for violation in violations {
@@ -225,6 +259,27 @@ fn refused(status: &Status, format: Format) -> Result<Exit> {
             }
         }
     }
-    // Without a reason of ours it is the transport that failed: nothing is known.
-    Ok(if info.is_some() { Exit::Refused } else { Exit::InDoubt })
+    Ok(exit_of(status))
+}
+
+/// Without a reason of ours it is the transport that failed: nothing is known.
+pub(super) fn exit_of(status: &Status) -> Exit {
+    let known = status.get_error_details().error_info().is_some();
+    if known { Exit::Refused } else { Exit::InDoubt }
+}
+
+/// A refusal as JSON.
+pub(super) fn refusal(status: &Status) -> serde_json::Value {
+    let details = status.get_error_details();
+    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+    let violations = details.bad_request().map(|bad| bad.field_violations.as_slice());
+    let violations = violations.unwrap_or_default().iter();
+    serde_json::json!({
+        "code": format!("{:?}", status.code()),
+        "reason": reason,
+        "message": status.message(),
+        "violations": violations
+            .map(|v| serde_json::json!({"field": v.field, "description": v.description}))
+            .collect::<Vec<_>>(),
+    })
 }

@@ -316,10 +316,13 @@ impl Demo {
             return Ok(());
         }
         output::say(&format!(
-            "\nplatforms   {}\nops         http://{}/metrics /readyz\nadmin       {}\n\
+            "\nplatforms   {}\nlegacy      {}\nops         http://{}/metrics /readyz\nadmin       {}\n\
              CA          {}\ncertificate {}\nkey         {}\n\n\
              another invoice:\n  {}\n\nCtrl-C ends it",
             self.daemon.platform_address,
+            self.daemon.legacy_address.map_or_else(String::new, |address| format!(
+                "https://{address}/SKServer/SKDo /interface"
+            )),
             self.daemon.ops_address,
             self.admin_socket.display(),
             self.ca.display(),
@@ -334,6 +337,7 @@ impl Demo {
             "dir": self.dir,
             "pid": std::process::id(),
             "platform_address": self.daemon.platform_address.to_string(),
+            "legacy_address": self.daemon.legacy_address.map(|address| address.to_string()),
             "ops_address": self.daemon.ops_address.to_string(),
             "authority_address": self.authority.address.to_string(),
             "admin_socket": self.admin_socket,
@@ -387,6 +391,7 @@ fn config(dir: &Path, pki: &DevPki, loopback: SocketAddr, admin_socket: &Path) -
         watermark_path: data_dir.join("watermark"),
         data_dir,
         platform_address: loopback,
+        legacy_address: Some(loopback),
         ops_address: loopback,
         admin_socket: admin_socket.to_owned(),
         profiles_dir: None,

@@ -6,6 +6,7 @@ pub mod client;
 mod config;
 pub mod demo;
 pub mod explain;
+mod listing;
 mod operate;
 pub mod output;
 mod resume;

@@ -45,6 +45,8 @@ pub struct Config {
     pub watermark_path: PathBuf,
     /// Where platforms connect.
     pub platform_address: SocketAddr,
+    /// Where platforms of the legacy XML interface connect; none: it is not served.
+    pub legacy_address: Option<SocketAddr>,
     /// Where health and metrics are served.
     pub ops_address: SocketAddr,
     /// The operators' Unix socket.
@@ -188,6 +190,7 @@ const RESERVE_MIB: u64 = 256;
 /// Platforms connect here unless told otherwise.
 const PLATFORM_ADDRESS: &str = "127.0.0.1:7443";
 /// Health and metrics are here unless told otherwise.
+const LEGACY_ADDRESS: &str = "127.0.0.1:7444";
 const OPS_ADDRESS: &str = "127.0.0.1:7446";
 /// Longest path of a Unix socket, its final zero included. Unit: bytes. Source: unix(7),
 /// `sun_path`.
@@ -227,6 +230,9 @@ impl Config {
                 raw.platform_address,
                 PLATFORM_ADDRESS,
             ),
+            legacy_address: raw
+                .legacy_address
+                .map(|text| reader.address("legacy_address", Some(text), LEGACY_ADDRESS)),
             ops_address: reader.address("ops_address", raw.ops_address, OPS_ADDRESS),
             tls: Tls {
                 server_cert: reader.file("tls.server_cert", raw.tls.server_cert),
@@ -260,6 +266,12 @@ impl Config {
         if platform == ops && platform.port() != 0 {
             reader.mistake("ops_address", "is the platform address too", "take another port");
         }
+        if let Some(legacy) = self.legacy_address
+            && legacy.port() != 0
+            && [platform, ops].contains(&legacy)
+        {
+            reader.mistake("legacy_address", "is another port's address too", "take another port");
+        }
         if !ops.ip().is_loopback() {
             let hint = "metrics have no login: let only your monitoring reach it";
             reader.note("ops_address", "is reachable from other machines", hint);
@@ -287,6 +299,9 @@ impl Config {
         line(format!("data_dir = {}", path(&self.data_dir)));
         line(format!("watermark_path = {}", path(&self.watermark_path)));
         line(format!("platform_address = \"{}\"", self.platform_address));
+        if let Some(legacy) = self.legacy_address {
+            line(format!("legacy_address = \"{legacy}\""));
+        }
         line(format!("ops_address = \"{}\"", self.ops_address));
         line(format!("admin_socket = {}", path(&self.admin_socket)));
         if let Some(dir) = &self.profiles_dir {

@@ -11,6 +11,7 @@ pub(super) struct Raw {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) watermark_path: Option<PathBuf>,
     pub(super) platform_address: Option<String>,
+    pub(super) legacy_address: Option<String>,
     pub(super) ops_address: Option<String>,
     pub(super) admin_socket: Option<PathBuf>,
     pub(super) profiles_dir: Option<PathBuf>,

@@ -95,6 +95,9 @@ fn each_mistake_names_its_key_and_what_to_do() {
     check("", &[]);
     check("platform_address = \"7443\"", &[("platform_address", "127.0.0.1:7443")]);
     check("ops_address = \"127.0.0.1:7443\"", &[("ops_address", "another port")]);
+    check("legacy_address = \"127.0.0.1:7443\"", &[("legacy_address", "another port")]);
+    check("legacy_address = \"here\"", &[("legacy_address", "127.0.0.1:7444")]);
+    check("legacy_address = \"127.0.0.1:7444\"", &[]);
     check("limits = { streams_max = 0 }", &[("limits.streams_max", "1 to 65536")]);
     check("limits = { queue_len_max = -1 }", &[("limits.queue_len_max", "-1 is out of range")]);
     check("limits = { message_bytes_max = 1 }", &[("limits.message_bytes_max", "65536")]);

@@ -1,5 +1,5 @@
-//! The second edge's codec: legacy XML ↔ the same domain types as gRPC. Pure: bytes in, typed
-//! request out; typed answer in, bytes out. No I/O, no HTTP, no numbering, no clock.
+//! The second edge: legacy XML ↔ the same domain types as gRPC. `edge` answers messages over the
+//! pipeline; all else is pure: bytes in, typed request out; typed answer in, bytes out.
 //!
 //! Invariants: money is read exactly or refused; what two readers could read differently is
 //! refused; nothing that was sent as a password is kept; in doubt never becomes a failure code.
@@ -11,6 +11,7 @@ mod charset;
 mod codes;
 mod dialect;
 mod document;
+mod edge;
 mod envelope;
 mod fields;
 mod findings;
@@ -33,6 +34,7 @@ pub use business::{Call, Fault, MESSAGE_MAX, decode_business};
 pub use charset::Charset;
 pub use dialect::{Dialect, Doubt};
 pub use document::conversion_markdown;
+pub use edge::{Edge, RegistrySource};
 pub use envelope::{Content, Head, Interface, decode_interface};
 pub use reply::{Frame, Printed, Reply};
 pub use request::{About, Address, Issue, LegacyRequest, Operation, Query, Void, VoidKind, Wanted};

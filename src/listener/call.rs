@@ -15,9 +15,11 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
+    sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 use tracing::Instrument as _;
@@ -38,18 +40,59 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallDeadline(pub Duration);
 
+/// When the caller of a streaming call gives it up: its `grpc-timeout`; none when it did not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamDeadline(pub Option<Instant>);
+
+/// Streaming calls at once on a connection. Each may hold 64 answers that nobody reads, so this
+/// bounds what one connection can make the proxy keep.
+const STREAMING_MAX: usize = 16;
+
+/// What a streaming call must know of its connection.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    closing: watch::Receiver<bool>,
+    slots: Arc<Semaphore>,
+}
+
+impl Streams {
+    /// Of a connection that `closing` says the end of.
+    #[must_use]
+    pub fn new(closing: watch::Receiver<bool>) -> Self {
+        Self { closing, slots: Arc::new(Semaphore::new(STREAMING_MAX)) }
+    }
+
+    /// Waits until the connection is going away.
+    pub(super) async fn closing(&self) {
+        // An error means that the connection is gone already.
+        drop(self.closing.clone().wait_for(|closing| *closing).await);
+    }
+
+    /// A place for one more streaming call.
+    ///
+    /// # Errors
+    /// `SessionLimit`.
+    pub(super) fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            let hint = format!("a connection takes {STREAMING_MAX} streaming calls at once");
+            Refusal::new(Reason::SessionLimit, hint)
+        })
+    }
+}
+
 /// One connection's service: adds what its calls need and hands them to the routes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PeerService {
     routes: Routes,
     peer: PeerCertificate,
+    streams: Streams,
 }
 
 impl PeerService {
-    /// Serves `routes` to the holder of `peer`.
+    /// Serves `routes` to the holder of `peer`, over the connection of `streams`.
     #[must_use]
-    pub fn new(routes: Routes, peer: PeerCertificate) -> Self {
-        Self { routes, peer }
+    pub fn new(routes: Routes, peer: PeerCertificate, streams: Streams) -> Self {
+        Self { routes, peer, streams }
     }
 }
 
@@ -69,8 +112,11 @@ where
         let duration = metrics().call_duration.of(name);
         let span = tracing::debug_span!("call", request_id = %id, call = known_call(name));
         let deadline = CallDeadline(deadline(request.headers()));
+        let until = timeout(request.headers()).and_then(|at| clock::monotonic().checked_add(at));
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(StreamDeadline(until));
+        request.extensions_mut().insert(self.streams.clone());
         let mut routes = self.routes.clone();
         let call = async move {
             let started = clock::monotonic();
@@ -96,7 +142,7 @@ fn known_call(name: &str) -> &'static str {
 }
 
 /// Runs `call`; `None` when it panicked.
-async fn caught<F: Future>(call: F) -> Option<F::Output> {
+pub(super) async fn caught<F: Future>(call: F) -> Option<F::Output> {
     let mut call = pin!(call);
     poll_fn(|cx| {
         // A call that panicked is dropped and never polled again, so nobody sees what it left
@@ -126,14 +172,23 @@ fn identified(mut response: Response<Body>, id: &str) -> Response<Body> {
 /// tonic refuses a message that is too long or broken before any code of ours runs, and says so
 /// without details. Ours always have details; so what has none becomes MALFORMED_MESSAGE.
 fn explained(response: Response<Body>) -> Response<Body> {
-    let of_tonic = Status::from_header_map(response.headers()).filter(|status| {
-        let codes = [Code::OutOfRange, Code::ResourceExhausted, Code::Internal];
-        status.details().is_empty() && codes.contains(&status.code())
-    });
-    of_tonic.map_or(response, |status| {
-        let hint = format!("the message cannot be read: {}", status.message());
-        status::refused(&Refusal::new(Reason::MalformedMessage, hint)).into_http()
-    })
+    let of_tonic = Status::from_header_map(response.headers()).filter(is_of_tonic);
+    of_tonic.map_or(response, |status| unreadable(&status).into_http())
+}
+
+fn is_of_tonic(status: &Status) -> bool {
+    let codes = [Code::OutOfRange, Code::ResourceExhausted, Code::Internal];
+    status.details().is_empty() && codes.contains(&status.code())
+}
+
+fn unreadable(status: &Status) -> Status {
+    let hint = format!("the message cannot be read: {}", status.message());
+    status::refused(&Refusal::new(Reason::MalformedMessage, hint))
+}
+
+/// The same for a message within a stream.
+pub(super) fn explained_item(status: Status) -> Status {
+    if is_of_tonic(&status) { unreadable(&status) } else { status }
 }
 
 /// The code of an answer. An answer that began well has its code in its trailers, which come later.
@@ -160,9 +215,12 @@ fn code_name(code: Code) -> &'static str {
 }
 
 fn deadline(headers: &HeaderMap) -> Duration {
-    let wanted = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    let limit = wanted.unwrap_or(DEADLINE_MAX).min(DEADLINE_MAX);
+    let limit = timeout(headers).unwrap_or(DEADLINE_MAX).min(DEADLINE_MAX);
     limit.saturating_sub(DEADLINE_MARGIN.min(limit / 10))
+}
+
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?))
 }
 
 /// Reads `grpc-timeout`: 1 to 8 digits and a unit. Source: gRPC over HTTP/2, "Timeout".

@@ -1,13 +1,16 @@
 //! The wire's services over `PlatformApi`: takes calls apart, puts answers together, decides
 //! nothing. Calls of the contract that are not built answer UNIMPLEMENTED.
 
-use super::call::CallDeadline;
+use super::{
+    call::{CallDeadline, StreamDeadline, Streams},
+    streams::{self, Answers, Call},
+};
 use crate::{
     identity::PeerCertificate,
     metrics::metrics,
     pb::{self, v1},
     pipeline::PlatformApi,
-    refusal::Refusal,
+    refusal::{Reason, Refusal},
     status,
 };
 use std::{sync::Arc, time::Duration};
@@ -121,6 +124,19 @@ struct Services(Arc<dyn PlatformApi>);
 
 type Answer<T> = Result<Response<T>, Status>;
 
+impl Services {
+    /// What a streaming call comes with.
+    fn call<T>(&self, request: &Request<T>) -> Result<Call, Refusal> {
+        let streams = request.extensions().get::<Streams>().cloned().ok_or_else(|| {
+            Refusal::new(Reason::Internal, "the call came without its connection")
+        })?;
+        let slot = streams.slot()?;
+        let until = request.extensions().get().and_then(|StreamDeadline(until)| *until);
+        let (api, peer, item_limit) = (Arc::clone(&self.0), peer(request), deadline(request));
+        Ok(Call { api, peer, item_limit, until, streams, _slot: slot })
+    }
+}
+
 fn peer<T>(request: &Request<T>) -> Option<PeerCertificate> {
     request.extensions().get().cloned()
 }
@@ -143,8 +159,8 @@ fn answer<T, U>(result: Result<T, Refusal>, wrap: impl FnOnce(T) -> U) -> Answer
 
 #[async_trait]
 impl invoice::InvoiceService for Services {
-    type IssueInvoiceStreamStream = BoxStream<v1::IssueInvoiceStreamResponse>;
-    type ListInvoicesStream = BoxStream<v1::ListInvoicesResponse>;
+    type IssueInvoiceStreamStream = Answers<v1::IssueInvoiceStreamResponse>;
+    type ListInvoicesStream = Answers<v1::ListInvoicesResponse>;
     type WatchDeliveriesStream = BoxStream<v1::WatchDeliveriesResponse>;
 
     async fn issue_invoice(
@@ -178,30 +194,36 @@ impl invoice::InvoiceService for Services {
 
     async fn issue_invoice_stream(
         &self,
-        _: Request<Streaming<v1::IssueInvoiceStreamRequest>>,
+        request: Request<Streaming<v1::IssueInvoiceStreamRequest>>,
     ) -> Answer<Self::IssueInvoiceStreamStream> {
-        Err(status::not_built("IssueInvoiceStream"))
+        let call = self.call(&request);
+        answer(call, |call| streams::issue(call, request.into_inner()))
     }
 
     async fn validate_invoice(
         &self,
-        _: Request<v1::ValidateInvoiceRequest>,
+        request: Request<v1::ValidateInvoiceRequest>,
     ) -> Answer<v1::ValidateInvoiceResponse> {
-        Err(status::not_built("ValidateInvoice"))
+        let (peer, deadline) = (peer(&request), deadline(&request));
+        let result = self.0.validate(peer, deadline, request.into_inner().draft).await;
+        answer(result, |response| response)
     }
 
     async fn list_invoices(
         &self,
-        _: Request<v1::ListInvoicesRequest>,
+        request: Request<v1::ListInvoicesRequest>,
     ) -> Answer<Self::ListInvoicesStream> {
-        Err(status::not_built("ListInvoices"))
+        let call = self.call(&request);
+        answer(call, |call| streams::list(call, request.into_inner()))
     }
 
     async fn void_invoice(
         &self,
-        _: Request<v1::VoidInvoiceRequest>,
+        request: Request<v1::VoidInvoiceRequest>,
     ) -> Answer<v1::VoidInvoiceResponse> {
-        Err(status::not_built("VoidInvoice"))
+        let (peer, deadline) = (peer(&request), deadline(&request));
+        let result = self.0.void(peer, deadline, request.into_inner()).await;
+        answer(result, |response| response)
     }
 
     async fn watch_deliveries(
@@ -227,27 +249,38 @@ impl platform::PlatformService for Services {
 impl device::DeviceService for Services {
     async fn describe_device(
         &self,
-        _: Request<v1::DescribeDeviceRequest>,
+        request: Request<v1::DescribeDeviceRequest>,
     ) -> Answer<v1::DescribeDeviceResponse> {
-        Err(status::not_built("DescribeDevice"))
+        let peer = peer(&request);
+        let result = self.0.describe_device(peer, request.into_inner().device_id).await;
+        answer(result, |response| response)
     }
 
     async fn get_monitor(
         &self,
-        _: Request<v1::GetMonitorRequest>,
+        request: Request<v1::GetMonitorRequest>,
     ) -> Answer<v1::GetMonitorResponse> {
-        Err(status::not_built("GetMonitor"))
+        let result = self.0.monitor(peer(&request), request.into_inner()).await;
+        answer(result, |response| response)
     }
 
-    async fn list_rates(&self, _: Request<v1::ListRatesRequest>) -> Answer<v1::ListRatesResponse> {
-        Err(status::not_built("ListRates"))
+    async fn list_rates(
+        &self,
+        request: Request<v1::ListRatesRequest>,
+    ) -> Answer<v1::ListRatesResponse> {
+        let result = self.0.rates(peer(&request), request.into_inner().device_id).await;
+        answer(result, |response| response)
     }
 }
 
 #[async_trait]
 impl stock::StockService for Services {
-    async fn get_stock(&self, _: Request<v1::GetStockRequest>) -> Answer<v1::GetStockResponse> {
-        Err(status::not_built("GetStock"))
+    async fn get_stock(
+        &self,
+        request: Request<v1::GetStockRequest>,
+    ) -> Answer<v1::GetStockResponse> {
+        let result = self.0.stock(peer(&request), request.into_inner()).await;
+        answer(result, |response| response)
     }
 }
 

@@ -79,25 +79,38 @@ fn tls_reason(error: &io::Error) -> &'static str {
     }
 }
 
+/// What a client must say first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// The HTTP/2 preface.
+    Preface,
+    /// Anything: an HTTP/1.1 request.
+    Request,
+}
+
 /// Makes a session of a socket, within `limit`.
 pub(super) async fn handshake(
     socket: TcpStream,
-    tls: Arc<rustls::ServerConfig>,
+    (tls, first): (Arc<rustls::ServerConfig>, First),
     limit: Duration,
 ) -> Result<(Session<TlsStream<TcpStream>>, PeerCertificate), HandshakeError> {
     let late = |_| HandshakeError::Timeout(limit);
-    tokio::time::timeout(limit, greet(socket, tls)).await.map_err(late)?
+    tokio::time::timeout(limit, greet(socket, tls, first)).await.map_err(late)?
 }
 
 async fn greet(
     socket: TcpStream,
     tls: Arc<rustls::ServerConfig>,
+    first: First,
 ) -> Result<(Session<TlsStream<TcpStream>>, PeerCertificate), HandshakeError> {
     socket.set_nodelay(true).map_err(HandshakeError::Tls)?;
     let mut stream = TlsAcceptor::from(tls).accept(socket).await.map_err(HandshakeError::Tls)?;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = PeerCertificate::parse(leaf.ok_or(HandshakeError::NoCertificate)?)
         .map_err(HandshakeError::Certificate)?;
+    if first == First::Request {
+        return Ok((Session::new(stream, b""), peer));
+    }
     // hyper waits for the preface without a limit, and a connection in that wait hears no shutdown.
     let mut preface = [0; PREFACE.len()];
     stream.read_exact(&mut preface).await.map_err(HandshakeError::Tls)?;

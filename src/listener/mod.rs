@@ -11,12 +11,15 @@ mod call;
 mod connections;
 mod grpc;
 mod handshake;
+mod http;
 mod serve;
 mod session;
+mod streams;
 mod tls;
 
-pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER};
+pub use call::{CallDeadline, PeerService, REQUEST_ID_HEADER, StreamDeadline, Streams};
 pub use connections::{ConnectionInfo, Connections};
 pub use grpc::{GrpcSettings, HealthHandle, routes};
+pub use http::{HttpAnswer, HttpApi};
 pub use serve::{Limits, Listener};
 pub use tls::{TlsFiles, TlsState};

@@ -6,14 +6,18 @@
 //! `Limits`.
 
 use super::{
-    call::PeerService,
+    call::{PeerService, Streams},
     connections::{Connections, Entry},
-    handshake::{HandshakeError, handshake},
+    handshake::{First, HandshakeError, handshake},
+    http::{HttpApi, HttpService},
     tls::TlsState,
 };
 use crate::{clock, identity::PeerCertificate, metrics::metrics, tasks, transport::CoalesceIo};
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,6 +31,9 @@ const KEY_GRACE: Duration = Duration::from_millis(500);
 
 /// What a handshake under way gets when drain begins.
 const HANDSHAKE_DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// Headers of an HTTP/1.1 request.
+const HEADERS_MAX: usize = 64;
 
 /// First and longest pause after accept failed, doubling in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -42,6 +49,11 @@ pub struct Limits {
     pub connections_max: usize,
     /// Calls under way at once on a connection. Default 256.
     pub streams_max: u32,
+    /// What a call may have sent before we read it. Unit: bytes. Default 128 KiB: a dozen invoices.
+    pub stream_window: u32,
+    /// The same for all calls of a connection. Unit: bytes. Default 4 MiB: twice what its streaming
+    /// calls can leave unread, so that those never keep the others from being heard.
+    pub connection_window: u32,
     /// Quiet time after which the client is asked whether it lives. Default 30 s.
     pub keepalive_interval: Duration,
     /// How long it may take to say so. Default 10 s.
@@ -68,6 +80,8 @@ impl Default for Limits {
             handshakes_max: 256,
             connections_max: 10_000,
             streams_max: 256,
+            stream_window: 128 << 10,
+            connection_window: 4 << 20,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             header_list_len_max: 16 * 1024,
@@ -86,11 +100,18 @@ enum Phase {
     Cut,
 }
 
-/// Serves gRPC over mutual TLS.
+/// What is spoken on a port.
+#[derive(Debug)]
+enum Protocol {
+    Grpc(Routes),
+    Http(Arc<dyn HttpApi>),
+}
+
+/// Serves one protocol over mutual TLS.
 #[derive(Debug)]
 pub struct Listener {
     tls: Arc<TlsState>,
-    routes: Routes,
+    protocol: Protocol,
     limits: Limits,
     connections: Arc<Connections>,
     phase: watch::Sender<Phase>,
@@ -100,12 +121,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener that serves `routes`; `run` makes it accept.
+    /// A listener that serves gRPC `routes`; `run` makes it accept.
     #[must_use]
     pub fn new(tls: Arc<TlsState>, routes: Routes, limits: Limits) -> Arc<Self> {
+        Self::over(tls, Protocol::Grpc(routes.prepare()), limits)
+    }
+
+    /// A listener whose POSTs `api` answers, over HTTP/1.1.
+    #[must_use]
+    pub fn legacy(tls: Arc<TlsState>, api: Arc<dyn HttpApi>, limits: Limits) -> Arc<Self> {
+        Self::over(tls, Protocol::Http(api), limits)
+    }
+
+    fn over(tls: Arc<TlsState>, protocol: Protocol, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             tls,
-            routes: routes.prepare(),
+            protocol,
             connections: Arc::default(),
             phase: watch::Sender::new(Phase::Serving),
             slots: Arc::new(Semaphore::new(limits.connections_max)),
@@ -200,12 +231,16 @@ impl Listener {
         permit: OwnedSemaphorePermit,
     ) {
         let limit = self.limits.handshake_timeout;
+        let first = match self.protocol {
+            Protocol::Grpc(_) => First::Preface,
+            Protocol::Http(_) => First::Request,
+        };
         let draining = async {
             self.reached(Phase::Draining).await;
             sleep(HANDSHAKE_DRAIN_GRACE).await;
         };
         let greeted = tokio::select! {
-            greeted = handshake(socket, self.tls.current(), limit) => greeted,
+            greeted = handshake(socket, (self.tls.current(), first), limit) => greeted,
             () = draining => Err(HandshakeError::Timeout(HANDSHAKE_DRAIN_GRACE)),
         };
         drop(permit);
@@ -226,8 +261,30 @@ impl Listener {
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let service = PeerService::new(self.routes.clone(), peer);
-        let connection = self.protocol().serve_connection(TokioIo::new(io), service);
+        let (closing, streams) = watch::channel(false);
+        match &self.protocol {
+            Protocol::Grpc(routes) => {
+                let service = PeerService::new(routes.clone(), peer, Streams::new(streams));
+                let connection = self.http2().serve_connection(TokioIo::new(io), service);
+                self.to_its_end(connection, closing, entry).await
+            }
+            Protocol::Http(api) => {
+                let service = HttpService::new(Arc::clone(api), peer);
+                let connection = self.http1().serve_connection(TokioIo::new(io), service);
+                self.to_its_end(connection, closing, entry).await
+            }
+        }
+    }
+
+    async fn to_its_end<C>(
+        &self,
+        connection: C,
+        closing: watch::Sender<bool>,
+        entry: &Entry,
+    ) -> &'static str
+    where
+        C: GracefulConnection,
+    {
         let mut connection = pin!(connection);
         let (reason, grace) = tokio::select! {
             ended = connection.as_mut() => return if ended.is_ok() { "peer" } else { "error" },
@@ -239,6 +296,7 @@ impl Listener {
             () = self.reached(Phase::Draining) => ("drain", Duration::MAX),
         };
         connection.as_mut().graceful_shutdown();
+        closing.send_replace(true);
         let revoked = async {
             entry.closed().await;
             sleep(KEY_GRACE).await;
@@ -253,11 +311,24 @@ impl Listener {
         reason
     }
 
-    fn protocol(&self) -> http2::Builder<TokioExecutor> {
+    /// A quiet HTTP/1.1 connection is ended like a slow handshake: its client makes another.
+    fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.keepalive_interval)
+            .max_headers(HEADERS_MAX)
+            .half_close(false);
+        builder
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams_max)
+            .initial_stream_window_size(self.limits.stream_window)
+            .initial_connection_window_size(self.limits.connection_window)
             .keep_alive_interval(self.limits.keepalive_interval)
             .keep_alive_timeout(self.limits.keepalive_timeout)
             .max_header_list_size(self.limits.header_list_len_max)

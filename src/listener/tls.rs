@@ -11,9 +11,9 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
+    ServerConfig, SupportedProtocolVersion,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use std::{
     fs,
@@ -51,26 +51,47 @@ impl TlsFiles {
     }
 }
 
+/// Which protocol is spoken behind the handshake.
+#[derive(Debug, Clone, Copy)]
+enum Edge {
+    Grpc,
+    Legacy,
+}
+
 type Stamps = [Option<(SystemTime, u64)>; 3];
 
 /// The server's TLS configuration, which can be read again while it serves. Open connections stay.
 #[derive(Debug)]
 pub struct TlsState {
     files: TlsFiles,
+    edge: Edge,
     current: ArcSwap<ServerConfig>,
     stamps: Mutex<Stamps>,
 }
 
 impl TlsState {
-    /// Reads the files.
+    /// Reads the files, for gRPC: TLS 1.3 alone.
     ///
     /// # Errors
     /// When a file cannot be read or used.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        Self::load_for(files, Edge::Grpc)
+    }
+
+    /// Reads the files, for the legacy edge: HTTP/1.1 over TLS 1.3, or 1.2 with ECDHE and AEAD,
+    /// which is all that rustls has of it.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used.
+    pub fn load_legacy(files: TlsFiles) -> Result<Self, TlsError> {
+        Self::load_for(files, Edge::Legacy)
+    }
+
+    fn load_for(files: TlsFiles, edge: Edge) -> Result<Self, TlsError> {
         // The stamps come first: a file that changes in between is read again.
         let stamps = Mutex::new(files.stamps());
-        let current = ArcSwap::from_pointee(server_config(&files)?);
-        Ok(Self { files, current, stamps })
+        let current = ArcSwap::from_pointee(server_config(&files, edge)?);
+        Ok(Self { files, edge, current, stamps })
     }
 
     /// The configuration for the next handshake.
@@ -88,7 +109,7 @@ impl TlsState {
         if let Ok(mut stamps) = self.stamps.lock() {
             *stamps = self.files.stamps();
         }
-        match server_config(&self.files) {
+        match server_config(&self.files, self.edge) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
                 metrics().certificate_reloads.of("done").increment(1);
@@ -134,18 +155,25 @@ impl TlsState {
     }
 }
 
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+fn server_config(files: &TlsFiles, edge: Edge) -> Result<ServerConfig, TlsError> {
     let roots = Arc::new(roots(&files.client_ca)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(TlsError::Verifier)?;
+    let versions: &[&SupportedProtocolVersion] = match edge {
+        Edge::Grpc => &[&TLS13],
+        Edge::Legacy => &[&TLS13, &TLS12],
+    };
     let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
+        .with_protocol_versions(versions)
         .map_err(TlsError::Refused)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&files.certificate)?, private_key(&files.key)?)
         .map_err(TlsError::Refused)?;
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.alpn_protocols = match edge {
+        Edge::Grpc => vec![ALPN_H2.to_vec()],
+        Edge::Legacy => vec![b"http/1.1".to_vec()],
+    };
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

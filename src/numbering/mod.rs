@@ -38,7 +38,7 @@ use crate::{
     refusal::{Reason, Refusal},
     registry::Registry,
     signer::{DeviceAnswer, Signed},
-    store::{Binding, Books, Claim, Durable, Found, Voided},
+    store::{Binding, Books, Claim, Durable, Found, StoreError, Voided},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailbox::Mailbox;
@@ -157,6 +157,20 @@ impl Numbering {
         &self.books
     }
 
+    /// Reads the books beside the calls: for what may take longer than one look-up.
+    ///
+    /// # Errors
+    /// `Internal` when the books cannot be read.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Books) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let books = Arc::clone(&self.books);
+        let done = tokio::task::spawn_blocking(move || read(&books)).await;
+        let done = done.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+        done.map_err(|error| book::unreadable(&error))
+    }
+
     /// What is known of a serial whose content is `draft`; none when it is free as far as
     /// committed.
     ///
@@ -198,6 +212,14 @@ impl Numbering {
         let (reply, answer) = oneshot::channel();
         self.send(Work::Assign { checked: Box::new(checked), reply })?;
         self.answer(answer, limit).await.unwrap_or(Ok(Assigned::Done(Outcome::in_doubt())))
+    }
+
+    /// Whether a checked request could have a claim now. Spends nothing and binds nothing.
+    ///
+    /// # Errors
+    /// What `assign` would refuse it with; `Overloaded` when the actor does not answer.
+    pub async fn validate(&self, checked: Checked) -> Result<(), Refusal> {
+        self.change(move |round| round.validate(&checked)).await
     }
 
     /// Waits for an open claim.

@@ -2,7 +2,7 @@
 //! looks at everything that could refuse it, then changes the round.
 
 use super::{
-    book::{Bound, Open, Round, unreadable},
+    book::{Bound, Open, Round, Series, unreadable},
     drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
     red::Hold,
@@ -17,7 +17,7 @@ use crate::{
     signer::Signed,
     store::{
         Assignment, Binding, Claim, ClaimHead, ClosedSerial, Durable, EventKind, Fate, Found,
-        Incident, Issued, SignedTail, UsageKey, Voided,
+        Incident, Issued, ListOwner, Place, SignedTail, UsageKey, Voided,
     },
 };
 use std::sync::Arc;
@@ -70,17 +70,10 @@ impl Round<'_> {
         if let Some(known) = self.known(&key, &checked.draft)? {
             return Ok(known);
         }
-        self.gate.all.clone()?;
-        let device = self.may_issue(&checked)?;
-        (self.gate.device)(device.no)?;
-        let series = self.series_of(device.no, checked.kind).ok_or_else(|| no_numbers(&device))?;
-        let stamp = self.stamp(series, &checked)?;
-        let (open, oldest) = self.backlog(series);
-        self.check_backlog(self.slots_taken(&device), oldest)?;
-        self.not_frozen(series)?;
+        let (device, series, stamp) = self.ready(&checked)?;
         let hold = self.hold(&checked)?;
         if device.backend.draws_numbers() {
-            if open > 0 {
+            if self.backlog(series).0 > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
             }
             let made = self.claim_by_device(key, checked, (series, stamp, hold.as_ref()))?;
@@ -90,6 +83,46 @@ impl Round<'_> {
         let made = self.claim_number(key, checked, &device, (series, stamp, hold.as_ref()))?;
         self.take_hold(hold);
         Ok(made)
+    }
+
+    /// Whether a request could have a claim now; changes nothing.
+    ///
+    /// # Errors
+    /// What `assign` would refuse it with.
+    pub fn validate(&self, checked: &Checked) -> Result<(), Refusal> {
+        let (device, series, _) = self.ready(checked)?;
+        self.hold(checked)?;
+        if device.backend.draws_numbers() {
+            return self.next_of_device(series).map(drop);
+        }
+        self.numbers_left(series, &device)
+    }
+
+    /// Everything that could refuse a claim but for the number itself: the device, the series and
+    /// the issue time.
+    fn ready(&self, checked: &Checked) -> Result<(Arc<Device>, SeriesNo, CstTime), Refusal> {
+        self.gate.all.clone()?;
+        let device = self.may_issue(checked)?;
+        (self.gate.device)(device.no)?;
+        let series = self.series_of(device.no, checked.kind).ok_or_else(|| no_numbers(&device))?;
+        let stamp = self.stamp(series, checked)?;
+        let (_, oldest) = self.backlog(series);
+        self.check_backlog(self.slots_taken(&device), oldest)?;
+        self.not_frozen(series)?;
+        Ok((device, series, stamp))
+    }
+
+    fn numbers_left(&self, no: SeriesNo, device: &Device) -> Result<(), Refusal> {
+        let left = self.series(no).map_or(0, Series::left);
+        if left > 0 { Ok(()) } else { Err(no_numbers(device)) }
+    }
+
+    /// What a device that draws numbers will draw next.
+    fn next_of_device(&self, no: SeriesNo) -> Result<InvoiceNumber, Refusal> {
+        let next = self.series(no).and_then(|series| series.state.device_next.clone());
+        next.ok_or_else(|| {
+            Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number")
+        })
     }
 
     /// What a bound serial is answered with; none when it is free.
@@ -182,9 +215,7 @@ impl Round<'_> {
         device: &Device,
         (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
-        if self.series(no).is_none_or(|series| series.left() == 0) {
-            return Err(no_numbers(device));
-        }
+        self.numbers_left(no, device)?;
         let id = self.next_claim();
         let series = self.series_mut(no)?;
         series.segments.retain(|segment| segment.left() > 0);
@@ -231,9 +262,7 @@ impl Round<'_> {
         checked: Checked,
         (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
-        let next = self.series(no).and_then(|series| series.state.device_next.clone()).ok_or_else(
-            || Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number"),
-        )?;
+        let next = self.next_of_device(no)?;
         let id = self.next_claim();
         let device_serial = DeviceSerial(clock::random_text(DEVICE_SERIAL_LEN));
         let head = ClaimHead::encode(&pb::Invoice {
@@ -324,15 +353,17 @@ impl Round<'_> {
             return self.incident(claim, "a signature came for an unknown series");
         };
         let event = series.event(EventKind::Issued, claim.id, &tail.0);
-        let day = drawn.as_ref().map_or(claim.claimed_at, |(.., time)| *time).day();
+        let at = drawn.as_ref().map_or(claim.claimed_at, |(.., time)| *time);
         let key = UsageKey {
-            day,
+            day: at.day(),
             platform: claim.request.platform,
             taxpayer: claim.request.taxpayer,
             kind: claim.kind,
             color: claim.color,
         };
         self.batch.usage.entry(key).or_default().add(claim.totals);
+        let owner = ListOwner { taxpayer: key.taxpayer, platform: key.platform };
+        self.batch.listed.push((owner, Place { at, claim: claim.id }));
         self.put_ended(claim.id, claim.series);
         let (claim, series) = (claim.id, claim.series);
         self.batch.issued.push(Issued { claim, series, tail, drawn, event });

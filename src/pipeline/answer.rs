@@ -4,12 +4,13 @@
 use super::Pipeline;
 use crate::{
     convert::millis,
-    model::CstTime,
-    numbering::{ASK_AFTER, IssuedInvoice, Outcome},
+    model::{ClaimId, CstTime, InvoiceNumber},
+    numbering::{ASK_AFTER, Outcome},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
     store::Delivered,
 };
+use bytes::Bytes;
 use prost::Message as _;
 use std::time::Duration;
 
@@ -24,33 +25,48 @@ fn in_doubt_for(ask_after: Duration) -> pb::Outcome {
     pb::Outcome { result: Some(result) }
 }
 
+/// A voided number as the wire has it.
+pub(super) fn voided(number: Option<&InvoiceNumber>, reason: String) -> pb::Voided {
+    pb::Voided {
+        code: number.map(|number| number.code.clone()).unwrap_or_default(),
+        number: number.map(InvoiceNumber::number_text).unwrap_or_default(),
+        reason,
+    }
+}
+
+fn unreadable(claim: ClaimId, text: &str) -> Refusal {
+    tracing::error!(claim = claim.0, text, "a stored invoice cannot be answered");
+    Refusal::new(Reason::Internal, "the stored invoice cannot be read; it stays issued")
+}
+
 impl Pipeline {
     /// The outcome as the wire has it; delivery is looked up, since it travels beside the invoice.
     pub(super) fn wire(&self, outcome: Outcome) -> Result<pb::Outcome, Refusal> {
         use pb::outcome::Result as Wire;
         let result = match outcome {
-            Outcome::Issued(issued) => Wire::Issued(self.issued(&issued)?),
+            Outcome::Issued(issued) => {
+                let delivered = self.numbering.books().delivered(issued.claim);
+                let delivered = delivered
+                    .map_err(|error| unreadable(issued.claim, &crate::refusal::chain(&error)))?;
+                Wire::Issued(self.issued(issued.claim, &issued.bytes, &delivered)?)
+            }
             Outcome::InDoubt { ask_after } => return Ok(in_doubt_for(ask_after)),
-            Outcome::Voided { number, reason } => Wire::Voided(pb::Voided {
-                code: number.as_ref().map(|number| number.code.clone()).unwrap_or_default(),
-                number: number.map(|number| number.number_text()).unwrap_or_default(),
-                reason,
-            }),
+            Outcome::Voided { number, reason } => Wire::Voided(voided(number.as_ref(), reason)),
             Outcome::Closed { at } => Wire::Closed(pb::Closed { closed_at: at.rfc3339() }),
             Outcome::Unknown => Wire::Unknown(pb::Unknown {}),
         };
         Ok(pb::Outcome { result: Some(result) })
     }
 
-    fn issued(&self, issued: &IssuedInvoice) -> Result<pb::Issued, Refusal> {
-        let unreadable = |text: String| {
-            tracing::error!(claim = issued.claim.0, text, "a stored invoice cannot be answered");
-            Refusal::new(Reason::Internal, "the stored invoice cannot be read; it stays issued")
-        };
-        let invoice = pb::Invoice::decode(issued.bytes.clone())
-            .map_err(|error| unreadable(error.to_string()))?;
-        let delivered = self.numbering.books().delivered(issued.claim);
-        let delivered = delivered.map_err(|error| unreadable(crate::refusal::chain(&error)))?;
+    /// An issued invoice as the wire has it.
+    pub(super) fn issued(
+        &self,
+        claim: ClaimId,
+        bytes: &Bytes,
+        delivered: &Delivered,
+    ) -> Result<pb::Issued, Refusal> {
+        let invoice = pb::Invoice::decode(bytes.clone())
+            .map_err(|error| unreadable(claim, &error.to_string()))?;
         let delivery = match delivered {
             Delivered::Pending => {
                 let issued_at = CstTime::parse(&invoice.issue_time).map_or(0, CstTime::unix);
@@ -67,7 +83,11 @@ impl Pipeline {
                     Some(_) => pb::Delivery::Rejected.into(),
                 },
                 // Only verified receipts are ever stored.
-                receipt: Some(pb::ReceiptReference { id: serial, index, verified: true }),
+                receipt: Some(pb::ReceiptReference {
+                    id: serial.clone(),
+                    index: *index,
+                    verified: true,
+                }),
                 pending_ms: 0,
             },
         };

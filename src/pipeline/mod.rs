@@ -2,24 +2,31 @@
 
 mod answer;
 mod api;
+mod calls;
+mod cursor;
+mod device;
 mod issue;
+mod list;
 mod query;
 mod red;
+mod stock;
 mod target;
+mod validate;
+mod void;
 
-pub use api::PlatformApi;
+pub use api::{Peer, PlatformApi};
+pub use list::InvoicePage;
 
 use crate::{
     admission::Admission,
     clock::Clock,
-    contract::Profiles,
+    contract::{Profile, Profiles},
     identity::{self, PeerCertificate},
     numbering::Numbering,
-    pb::v1 as pb,
-    refusal::Refusal,
-    registry::{Platform, Registry},
+    refusal::{Reason, Refusal},
+    registry::{Device, Platform, Registry},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// What every request passes through.
 #[derive(Debug)]
@@ -35,6 +42,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// Who asks.
     fn platform(
         &self,
         registry: &Registry,
@@ -42,50 +50,12 @@ impl Pipeline {
     ) -> Result<Arc<Platform>, Refusal> {
         identity::platform(registry, peer, self.clock.now())
     }
-}
 
-#[tonic::async_trait]
-impl PlatformApi for Pipeline {
-    async fn issue(
-        &self,
-        peer: Option<PeerCertificate>,
-        deadline: Duration,
-        draft: Option<pb::InvoiceDraft>,
-    ) -> Result<pb::Outcome, Refusal> {
-        self.issue_invoice(peer.as_ref(), deadline, draft).await
-    }
-
-    async fn query(
-        &self,
-        peer: Option<PeerCertificate>,
-        taxpayer_id: String,
-        serial: String,
-    ) -> Result<pb::Outcome, Refusal> {
-        self.get_invoice(peer.as_ref(), (&taxpayer_id, &serial))
-    }
-
-    async fn resolve(
-        &self,
-        peer: Option<PeerCertificate>,
-        deadline: Duration,
-        taxpayer_id: String,
-        serial: String,
-    ) -> Result<pb::Outcome, Refusal> {
-        self.resolve_invoice(peer.as_ref(), deadline, (&taxpayer_id, &serial)).await
-    }
-
-    async fn check_red(
-        &self,
-        peer: Option<PeerCertificate>,
-        asked: pb::CheckRedRequest,
-    ) -> Result<pb::CheckRedResponse, Refusal> {
-        self.check_red_letter(peer.as_ref(), &asked)
-    }
-
-    async fn describe_self(
-        &self,
-        peer: Option<PeerCertificate>,
-    ) -> Result<pb::GetSelfResponse, Refusal> {
-        self.get_self(peer.as_ref())
+    /// The rules that a device's invoices are checked against.
+    fn profile(&self, device: &Device) -> Result<&Profile, Refusal> {
+        self.profiles.get(&device.profile).ok_or_else(|| {
+            let hint = format!("the device's profile {:?} does not exist", device.profile);
+            Refusal::new(Reason::DeviceUnavailable, hint)
+        })
     }
 }

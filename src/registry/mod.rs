@@ -152,6 +152,8 @@ pub struct Registry {
     pub bindings: BTreeSet<(PlatformNo, TaxpayerNo)>,
     /// By row number.
     pub devices: BTreeMap<DeviceNo, Arc<Device>>,
+    /// Row number by device id.
+    pub device_ids: HashMap<String, DeviceNo>,
     /// Row numbers by taxpayer.
     pub taxpayer_devices: HashMap<TaxpayerNo, Vec<DeviceNo>>,
     /// By province.
@@ -168,7 +170,7 @@ impl Registry {
     /// A device by its id.
     #[must_use]
     pub fn device_by_id(&self, id: &str) -> Option<&Arc<Device>> {
-        self.devices.values().find(|device| device.id == id)
+        self.devices.get(self.device_ids.get(id)?)
     }
 
     /// A taxpayer by its id.
@@ -222,6 +224,7 @@ impl Registry {
         if !of_taxpayer.contains(&device.no) {
             of_taxpayer.push(device.no);
         }
+        self.device_ids.insert(device.id.clone(), device.no);
         self.devices.insert(device.no, Arc::new(device));
     }
 }

@@ -1,7 +1,7 @@
 //! What one commit holds: typed columns, not statements. The numbering actor fills a `Batch`; a
 //! store makes it durable and hands back the proofs.
 
-use super::{Claim, Durable, Event, Issued, RedBalance, Released, Voided};
+use super::{Claim, Durable, Event, Issued, ListOwner, Place, RedBalance, Released, Voided};
 use crate::{
     model::{
         BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo,
@@ -231,6 +231,8 @@ pub struct Batch {
     pub segments: Vec<SegmentState>,
     /// Numbers left out.
     pub lost: Vec<LostRange>,
+    /// Where what was issued stands in whose list.
+    pub listed: Vec<(ListOwner, Place)>,
     /// New balance of every blue invoice touched.
     pub balances: Vec<RedBalance>,
     /// Usage added.
@@ -262,6 +264,7 @@ impl Batch {
             && self.series.is_empty()
             && self.segments.is_empty()
             && self.lost.is_empty()
+            && self.listed.is_empty()
             && self.balances.is_empty()
             && self.usage.is_empty()
             && self.registry.is_empty()

@@ -4,7 +4,7 @@
 use super::{
     Balance, Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError,
     backup::Copier,
-    load,
+    listing, load,
     reader::{self, Progress},
     rows::{
         self,
@@ -357,6 +357,7 @@ impl EmbeddedStore {
         let connection = self.connection();
         let mut writer = Writer::new(&connection);
         writer.batch(batch)?;
+        listing::write(&connection, batch)?;
         let counter = CommitCounter(self.head.mark.counter.0.saturating_add(1));
         let previous = self.head.mark.hash;
         let hash = sha256_parts(&[&previous, &counter.0.to_be_bytes(), &writer.crcs]);

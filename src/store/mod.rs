@@ -10,6 +10,7 @@ mod claim;
 mod columns;
 pub mod embedded;
 mod journal;
+pub mod listing;
 mod load;
 pub mod memory;
 mod reader;
@@ -31,6 +32,7 @@ pub use batch::{
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
+pub use listing::{ListOwner, ListPage, Listed, Place};
 pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
 pub use red::{Balance, NetAndTax, RedBalance};
 

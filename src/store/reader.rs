@@ -236,12 +236,20 @@ impl Books {
     /// # Errors
     /// As `find`; also when there is no such claim.
     pub fn claim(&self, claim: ClaimId) -> Result<Found, StoreError> {
-        let (found, seen) = self.with(|connection| {
+        self.durable(|connection| found(connection, claim))
+    }
+
+    /// Reads in one transaction; what is found is durable before it is handed out.
+    pub(super) fn durable<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (value, seen) = self.with(|connection| {
             let transaction = begin(connection)?;
-            Ok((found(&transaction, claim)?, counter(&transaction)?))
+            Ok((read(&transaction)?, counter(&transaction)?))
         })?;
         self.progress.wait_for(seen, DURABLE_WAIT)?;
-        Ok(found)
+        Ok(value)
     }
 
     /// The issued invoice of a number, what red letters may still reverse of it (none before the
@@ -454,7 +462,7 @@ pub(super) fn any_number(
         .map_err(sqlite("look up numbers"))
 }
 
-fn delivered(connection: &Connection, claim: ClaimId) -> Result<Delivered, StoreError> {
+pub(super) fn delivered(connection: &Connection, claim: ClaimId) -> Result<Delivered, StoreError> {
     let place: Option<(i64, i64, i64)> = connection
         .prepare_cached("SELECT batch, position, crc FROM delivery WHERE claim = ?")
         .and_then(|mut statement| {

@@ -2,10 +2,10 @@
 //! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
-    Assignment, Balance, Claim, Event, EventHash, EventKind, Fate, StoreError, UsageDelta,
-    UsageKey, columns,
+    Assignment, Balance, Claim, Event, EventHash, EventKind, Fate, ListOwner, Place, StoreError,
+    UsageDelta, UsageKey, columns,
     embedded::{self, BOOKS, Options},
-    load, reader,
+    listing, load, reader,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -129,6 +129,7 @@ struct Walk<'a> {
     numbers: BTreeMap<InvoiceNumber, (ClaimId, SeriesNo)>,
     requests: HashMap<RequestKey, ClaimId>,
     usage: BTreeMap<UsageKey, UsageDelta>,
+    listed: BTreeSet<(ListOwner, Place)>,
     /// What red letters, open or issued, take of each blue invoice.
     taken: BTreeMap<ClaimId, Balance>,
     open: BTreeSet<ClaimId>,
@@ -144,6 +145,7 @@ impl<'a> Walk<'a> {
             numbers: BTreeMap::new(),
             requests: HashMap::new(),
             usage: BTreeMap::new(),
+            listed: BTreeSet::new(),
             taken: BTreeMap::new(),
             open: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -169,6 +171,7 @@ impl<'a> Walk<'a> {
         self.outbox(connection, findings)?;
         self.balances(connection, findings)?;
         self.usage(connection, findings)?;
+        listing::compare(connection, &self.listed, findings)?;
         verify_journal::check(connection, findings)?;
         verify_rows::check(connection, findings)
     }
@@ -269,6 +272,8 @@ impl<'a> Walk<'a> {
             color: claim.color,
         };
         self.usage.entry(key).or_default().add(claim.totals);
+        let owner = ListOwner { taxpayer: key.taxpayer, platform: key.platform };
+        self.listed.insert((owner, Place { at: issue_time, claim: id }));
         let bytes = reader::joined(&claim.head.0, &issued.tail.0);
         let Ok(invoice) = pb::Invoice::decode(bytes) else {
             return findings.problem(format!("the invoice of claim {id} does not decode"));

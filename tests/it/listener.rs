@@ -180,7 +180,8 @@ async fn broken_and_oversized_messages_are_refused_and_the_connection_lives() {
     assert_eq!((panicked.code(), reason(&panicked).as_str()), (Code::Internal, "INTERNAL"));
     assert!(metric("skproxy_listener_panics_total") > before);
 
-    let unbuilt = client.list_invoices(v1::ListInvoicesRequest::default()).await.unwrap_err();
+    let request = v1::WatchDeliveriesRequest::default();
+    let unbuilt = client.watch_deliveries(request).await.unwrap_err();
     assert_eq!((unbuilt.code(), reason(&unbuilt).as_str()), (Code::Unimplemented, "NOT_BUILT"));
 
     let packed = packing.issue_invoice(draft("S", "x".repeat(100_000))).await.unwrap();

@@ -10,9 +10,13 @@ mod daemon;
 #[cfg(test)]
 mod descriptors;
 #[cfg(test)]
+mod legacy;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod listener_life;
+#[cfg(test)]
+mod operations;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
@@ -25,5 +29,7 @@ mod reds;
 mod refusals;
 #[cfg(test)]
 mod serve;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod support;

@@ -155,6 +155,11 @@ impl Demo {
         client(self.said("platform_address"), &self.pki("ca.pem"), &cert).await
     }
 
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// Runs an operator's command, a line of words.
     pub(crate) async fn operate(&self, words: &str) -> Ran {
         line(&format!("{words} --socket {}", self.said("admin_socket"))).await

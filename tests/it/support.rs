@@ -8,7 +8,7 @@ use skproxy::{
     listener::{GrpcSettings, HealthHandle, Limits, Listener, TlsFiles, TlsState, routes},
     metrics::{self, Exporter},
     pb::{codec, v1},
-    pipeline::PlatformApi,
+    pipeline::{InvoicePage, PlatformApi},
     refusal::{Reason, Refusal},
     registry::Registry,
     transport::{ClientTls, channel},
@@ -155,6 +155,70 @@ impl PlatformApi for Echo {
         }
         let key = peer.map(|peer| peer.key.hex()).unwrap_or_default();
         Ok(echoed(key, codec::raw_message().len().to_string(), draft.remark))
+    }
+
+    async fn validate(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: Option<v1::InvoiceDraft>,
+    ) -> Result<v1::ValidateInvoiceResponse, Refusal> {
+        Ok(v1::ValidateInvoiceResponse::default())
+    }
+
+    /// An endless list, which is refused when the cursor says so.
+    async fn list(
+        &self,
+        _: Peer,
+        _: Duration,
+        request: &v1::ListInvoicesRequest,
+    ) -> Result<InvoicePage, Refusal> {
+        if request.cursor == "refuse" {
+            return Err(Refusal::new(Reason::FieldInvalid, "as told"));
+        }
+        let next = request.cursor.parse().unwrap_or(0) + 1;
+        let invoice = |number: u64| v1::ListInvoicesResponse {
+            cursor: number.to_string(),
+            ..v1::ListInvoicesResponse::default()
+        };
+        Ok(InvoicePage { invoices: (next..next + 10).map(invoice).collect(), more: true })
+    }
+
+    async fn void(
+        &self,
+        _: Peer,
+        _: Duration,
+        request: v1::VoidInvoiceRequest,
+    ) -> Result<v1::VoidInvoiceResponse, Refusal> {
+        Err(Refusal::new(Reason::VoidNotAllowed, request.number))
+    }
+
+    async fn describe_device(
+        &self,
+        _: Peer,
+        device_id: String,
+    ) -> Result<v1::DescribeDeviceResponse, Refusal> {
+        Ok(v1::DescribeDeviceResponse { device_id, ..Default::default() })
+    }
+
+    async fn monitor(
+        &self,
+        _: Peer,
+        request: v1::GetMonitorRequest,
+    ) -> Result<v1::GetMonitorResponse, Refusal> {
+        Err(Refusal::new(Reason::NotFound, request.device_id))
+    }
+
+    async fn rates(&self, _: Peer, _: String) -> Result<v1::ListRatesResponse, Refusal> {
+        Ok(v1::ListRatesResponse::default())
+    }
+
+    async fn stock(
+        &self,
+        _: Peer,
+        _: v1::GetStockRequest,
+    ) -> Result<v1::GetStockResponse, Refusal> {
+        Ok(v1::GetStockResponse::default())
     }
 
     async fn query(&self, _: Peer, _: String, serial: String) -> Result<v1::Outcome, Refusal> {

@@ -50,6 +50,7 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ("admission", "identity", &["Platform"]),
     ("numbering", "contract", &["Checked", "ContentDigest", "Draft", "digest"]),
     ("numbering", "signer", &["DeviceAnswer", "Finished", "Job", "Pool", "Signed"]),
+    ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
     ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
 ];
 

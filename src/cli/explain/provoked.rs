@@ -33,6 +33,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_caller_that_is_not_let_in_leaves_no_trace",
     ),
     (
+        Reason::SessionLimit,
+        "tests/it/streams.rs",
+        "a_connection_takes_sixteen_streaming_calls_until_one_ends",
+    ),
+    (
         Reason::MalformedMessage,
         "tests/it/listener.rs",
         "broken_and_oversized_messages_are_refused_and_the_connection_lives",
@@ -188,6 +193,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "calls_above_the_bound_are_told_later_until_one_ends",
     ),
     (
+        Reason::Draining,
+        "tests/it/streams.rs",
+        "a_drain_answers_what_was_taken_and_takes_nothing_more",
+    ),
+    (
         Reason::NotBuilt,
         "tests/it/listener.rs",
         "broken_and_oversized_messages_are_refused_and_the_connection_lives",
@@ -217,7 +227,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::DigestMismatch, "accreditation"),
     (Reason::TaxpayerForbidden, "the device's taxpayer info"),
     (Reason::RateLimited, "admission's rates"),
-    (Reason::SessionLimit, "accreditation"),
     (Reason::RedPeriod, "monitor data"),
     (Reason::SerialInProgress, "the legacy edge"),
     (Reason::SingleLimitExceeded, "monitor data"),
@@ -237,7 +246,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::QuotaExhausted, "the 乐企 profile"),
     (Reason::OriginInfoMissing, "the 乐企 profile"),
     (Reason::RedConfirmationMissing, "the 乐企 profile"),
-    (Reason::Draining, "a test of a void that meets the end of the proxy"),
 ];
 
 #[test]

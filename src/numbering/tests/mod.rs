@@ -7,3 +7,4 @@ mod house;
 mod limits;
 mod requests;
 mod space;
+mod validate;

@@ -10,8 +10,8 @@ use crate::{
     registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
     store::{
         Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, DeliveryBatch, EventKind,
-        Incident, Issued, ReceiptRecord, RegistryChange, Rejection, Released, SegmentState,
-        SeriesState, SignedTail, UsageKey, Voided,
+        Incident, Issued, ListOwner, Place, ReceiptRecord, RegistryChange, Rejection, Released,
+        SegmentState, SeriesState, SignedTail, UsageKey, Voided,
     },
 };
 
@@ -169,6 +169,9 @@ impl Author {
     }
 
     fn usage(batch: &mut Batch) {
+        let claim = batch.issued[0].claim;
+        let owner = ListOwner { taxpayer: TaxpayerNo(1), platform: PlatformNo(1) };
+        batch.listed.push((owner, Place { at: at(), claim }));
         let key = UsageKey {
             day: at().day(),
             platform: PlatformNo(1),

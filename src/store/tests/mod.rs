@@ -4,6 +4,7 @@
 mod backup;
 mod damage;
 mod fixtures;
+mod listing;
 mod start;
 
 use super::{

@@ -21,6 +21,7 @@ import time
 import traceback
 
 import grpc
+import grpc_tools
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
@@ -245,6 +246,51 @@ class Suite:
             assert outcome.WhichOneof("result") == "closed", outcome
         self.refused(lambda: self.issue(draft), grpc.StatusCode.ALREADY_EXISTS, "SERIAL_CLOSED")
 
+    def test_a_dry_run_spends_nothing_and_knows_what_is_issued(self):
+        def validate(draft):
+            request = self.messages.ValidateInvoiceRequest(draft=draft)
+            return self.stub.ValidateInvoice(request, timeout=CALL_LIMIT_S)
+
+        assert not validate(self.draft("PY" + secrets.token_hex(8).upper())).HasField("known")
+        assert validate(self.first).known.issued.invoice == self.invoice
+        wrong = self.draft(self.first.serial)
+        wrong.drawer = "复核员"
+        self.refused(
+            lambda: validate(wrong), grpc.StatusCode.ALREADY_EXISTS, "SERIAL_CONFLICT"
+        )
+
+    def test_a_stream_answers_each_item(self):
+        wrong = self.draft("PY" + secrets.token_hex(8).upper())
+        wrong.total_fen += 1
+        drafts = {7: self.first, 8: wrong, 9: self.draft("PY" + secrets.token_hex(8).upper())}
+        items = [
+            self.messages.IssueInvoiceStreamRequest(item=item, draft=draft)
+            for item, draft in drafts.items()
+        ]
+        answers = {
+            answer.item: answer
+            for answer in self.stub.IssueInvoiceStream(iter(items), timeout=CALL_LIMIT_S)
+        }
+        assert answers[7].outcome.issued.invoice == self.invoice, answers[7]
+        assert answers[9].outcome.issued.invoice.number, answers[9]
+        info = error_details_pb2.ErrorInfo()
+        assert any(packed.Unpack(info) for packed in answers[8].status.details), answers[8]
+        assert info.reason == "TOTAL_SUM_MISMATCH", info
+
+    def test_a_list_holds_what_was_issued_and_goes_on(self):
+        def listed(cursor):
+            request = self.messages.ListInvoicesRequest(
+                taxpayer_id=self.demo.facts["taxpayer_id"],
+                **{"from": "2020-01-01T00:00:00+08:00"},
+                until="2099-01-01T00:00:00+08:00",
+                cursor=cursor,
+            )
+            return list(self.stub.ListInvoices(request, timeout=CALL_LIMIT_S))
+
+        everything = listed("")
+        assert self.invoice in [response.issued.invoice for response in everything]
+        assert listed(everything[0].cursor) == everything[1:]
+
     def test_every_violated_field_is_named(self):
         draft = self.draft("PY" + secrets.token_hex(8).upper())
         draft.total_fen += 1
@@ -353,7 +399,10 @@ def generate(directory):
     """Stubs of the platforms' contract, by the means every Python team uses."""
     files = [str(path.relative_to(PROTO)) for path in sorted((PROTO / "skproxy/v1").glob("*.proto"))]
     outputs = [f"--python_out={directory}", f"--grpc_python_out={directory}"]
-    assert protoc.main(["protoc", f"-I{PROTO}", *outputs, *files]) == 0, "protoc refuses proto/"
+    # What `python -m grpc_tools.protoc` adds by itself: google/protobuf.
+    known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
+    includes = [f"-I{PROTO}", f"-I{known}"]
+    assert protoc.main(["protoc", *includes, *outputs, *files]) == 0, "protoc refuses proto/"
     sys.path.insert(0, str(directory))
     names = ["types_pb2", "invoice_service_pb2", "invoice_service_pb2_grpc"]
     names += ["services_pb2", "services_pb2_grpc"]

@@ -1,0 +1,80 @@
+//! DescribeDevice, ListRates and GetMonitor: what is known of a device of the caller's
+//! taxpayers. Of any other device nothing is told, not even whether it exists.
+
+use super::Pipeline;
+use crate::{
+    contract::{Profile, RateVerdict},
+    identity::PeerCertificate,
+    pb::v1 as pb,
+    refusal::{Reason, Refusal},
+    registry::Device,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+impl Pipeline {
+    /// The device as it is registered.
+    pub(super) fn device(
+        &self,
+        peer: Option<&PeerCertificate>,
+        device_id: &str,
+    ) -> Result<pb::DescribeDeviceResponse, Refusal> {
+        let device = self.own_device(peer, device_id)?;
+        let registry = self.numbering.registry();
+        let taxpayer = registry.taxpayers.get(&device.taxpayer).ok_or_else(not_found)?;
+        Ok(pb::DescribeDeviceResponse {
+            device_id: device.id.clone(),
+            taxpayer_id: taxpayer.id.clone(),
+            kinds: device.kinds.iter().map(|kind| kind.to_wire().into()).collect(),
+            machine_number: device.machine_number.clone(),
+            profile: device.profile.clone(),
+            enabled: device.enabled,
+            test: device.test,
+            draws_numbers: device.backend.draws_numbers(),
+            public_key: device.public_key.clone(),
+        })
+    }
+
+    /// The rates that the device's profile authorises today, until the device's own list is
+    /// fetched.
+    pub(super) fn device_rates(
+        &self,
+        peer: Option<&PeerCertificate>,
+        device_id: &str,
+    ) -> Result<pb::ListRatesResponse, Refusal> {
+        let device = self.own_device(peer, device_id)?;
+        let Profile { rates, .. } = self.profile(&device)?;
+        let today = self.clock.now().day();
+        let all = rates.periods.iter().map(|period| period.rate_millionths);
+        let valid = |rate: &i32| matches!(rates.judge(*rate, today), RateVerdict::Valid(_));
+        let ascending: BTreeSet<i32> = all.filter(valid).collect();
+        let source = pb::RateSource::Profile.into();
+        Ok(pb::ListRatesResponse { rates_millionths: ascending.into_iter().collect(), source })
+    }
+
+    /// Monitor data, which no backend fetches yet.
+    pub(super) fn device_monitor(
+        &self,
+        peer: Option<&PeerCertificate>,
+        device_id: &str,
+    ) -> Result<pb::GetMonitorResponse, Refusal> {
+        self.own_device(peer, device_id)?;
+        Err(Refusal::new(Reason::NotFound, "the device's monitor data has not been fetched yet"))
+    }
+
+    /// A device of the caller's taxpayers.
+    pub(super) fn own_device(
+        &self,
+        peer: Option<&PeerCertificate>,
+        device_id: &str,
+    ) -> Result<Arc<Device>, Refusal> {
+        let registry = self.numbering.registry();
+        let platform = self.platform(&registry, peer)?;
+        let bound =
+            |device: &&Arc<Device>| registry.bindings.contains(&(platform.no, device.taxpayer));
+        registry.device_by_id(device_id).filter(bound).cloned().ok_or_else(not_found)
+    }
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(Reason::NotFound, "device_id names no virtual device of the caller's taxpayers")
+}

@@ -1,0 +1,232 @@
+//! The legacy edge over its real port: golden messages in every dialect and encoding, the same
+//! invoice through either edge, and a caller in doubt whose connection ends unanswered.
+
+use crate::{
+    listener::raw_config_of,
+    product::{Demo, invoice, issue, known, line},
+    support::{BOUND, Ca},
+};
+use bytes::Bytes;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use skproxy::{
+    contract::sample::SELLER,
+    identity::PeerCertificate,
+    legacy::{LegacyRequest, decode_business},
+    listener::{HttpAnswer, HttpApi, Limits, Listener, TlsFiles, TlsState},
+    pb::v1,
+    tasks,
+};
+use std::{fs, path::Path, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use v1::outcome::Result as Wire;
+
+/// DSPTBM of the golden messages.
+const PLATFORM: &str = "00000001";
+
+fn vector(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/legacy").join(name)).unwrap()
+}
+
+/// A caller with a certificate.
+struct Caller {
+    address: String,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Caller {
+    fn new(
+        address: &str,
+        (ca, cert, key): (&Path, &Path, &Path),
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Self {
+        let chain = CertificateDer::pem_file_iter(cert).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let tls = raw_config_of(ca, version).with_client_auth_cert(chain, key).unwrap();
+        Self { address: address.to_owned(), tls: Arc::new(tls) }
+    }
+
+    fn of(demo: &Demo, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        let (ca, cert) = (demo.pki("ca.pem"), demo.pki("legacy.pem"));
+        let key = demo.pki("legacy.key");
+        Self::new(demo.said("legacy_address"), (&ca, &cert, &key), version)
+    }
+
+    /// The whole answer to one request; empty when the connection ends without one.
+    async fn ask(&self, head: &str, body: &[u8]) -> Vec<u8> {
+        let socket = TcpStream::connect(&self.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = connector.connect(name, socket).await.unwrap();
+        let head = format!(
+            "{head} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/xml\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A refusal may come before the whole body was sent.
+        drop(stream.write_all(body).await);
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(BOUND, stream.read_to_end(&mut answer)).await;
+        // A connection that is cut without a farewell is an end too.
+        drop(read.expect("an answer or the end in time"));
+        answer
+    }
+
+    /// The body of an answer, which must be 200.
+    async fn post(&self, path: &str, body: &[u8]) -> Vec<u8> {
+        let answer = self.ask(&format!("POST {path}"), body).await;
+        let split = answer.windows(4).position(|at| at == b"\r\n\r\n").expect("headers end");
+        let (head, body) = answer.split_at(split);
+        let head = String::from_utf8_lossy(head);
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.to_lowercase().contains("content-type: text/xml; charset="), "{head}");
+        body[4..].to_vec()
+    }
+}
+
+/// A demo with the platform whose code stands in the golden messages.
+async fn house(dir: &Path) -> Demo {
+    let demo = Demo::start(dir).await;
+    let made = line(&format!("certs issue --name legacy --dir {}/pki", dir.display())).await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let cert = demo.pki("legacy.pem").display().to_string();
+    demo.operated(&format!("platform add --id {PLATFORM} --name 示例平台二 --cert {cert}")).await;
+    let id = SELLER.taxpayer_id;
+    demo.operated(&format!("binding add --platform {PLATFORM} --taxpayer {id}")).await;
+    demo
+}
+
+/// What stands between a tag and its end. Digits and letters are ASCII in every encoding here.
+fn between<'a>(answer: &'a [u8], tag: &str) -> &'a str {
+    let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap();
+    let find = |what: &str, from: usize| {
+        let at = answer[from..].windows(what.len()).position(|at| at == what.as_bytes());
+        at.map(|at| at + from)
+    };
+    let open = format!("<{tag}>");
+    let shown = String::from_utf8_lossy(answer);
+    let begin = find(&open, 0).unwrap_or_else(|| panic!("no {tag}: {shown}")) + open.len();
+    let end = find(&format!("</{tag}>"), begin).expect("the tag ends");
+    text(&answer[begin..end])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_dialect_issues_the_same_invoice_and_grpc_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = house(dir.path()).await;
+    let caller = Caller::of(&demo, &rustls::version::TLS13);
+    let old = Caller::of(&demo, &rustls::version::TLS12);
+    for (name, code, number) in [
+        ("server_10008_gbk.xml", "returncode", "fphm"),
+        ("common_flat_utf8.xml", "RETURNCODE", "FP_HM"),
+        ("common_nested_gbk.xml", "RETURNCODE", "FP_HM"),
+        ("component_fpkj_gb2312.xml", "returncode", "fphm"),
+    ] {
+        for caller in [&caller, &old] {
+            let answer = caller.post("/SKServer/SKDo", &vector(name)).await;
+            let said = between(&answer, code);
+            assert!(said.bytes().all(|byte| byte == b'0'), "{name}: {said}");
+            assert_eq!(between(&answer, number), "00000002", "{name}");
+        }
+    }
+    for name in ["interface_issue_utf8.xml", "interface_issue_gzip_gbk.xml"] {
+        let answer = caller.post("/interface", &vector(name)).await;
+        assert_eq!(between(&answer, "returnCode"), "0000", "{name}");
+    }
+    // The same content through the other edge is the same invoice.
+    let mut client = demo.client_named("legacy").await;
+    let Wire::Issued(found) = known(&mut client, "LEGACY0001").await else { panic!("ISSUED") };
+    let found = invoice(Some(v1::Outcome { result: Some(Wire::Issued(found)) }));
+    let Ok(call) = decode_business(&vector("server_10008_gbk.xml")) else { panic!("it decodes") };
+    let LegacyRequest::Issue(asked) = call.request else { panic!("an issue request") };
+    assert_eq!(issue(&mut client, asked.draft).await.unwrap(), found);
+    assert_eq!(demo.end().await["issued"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_are_answered_in_the_callers_dialect() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = house(dir.path()).await;
+    let caller = Caller::of(&demo, &rustls::version::TLS13);
+    let text = String::from_utf8_lossy(&vector("server_10008_gbk.xml")).into_owned();
+    assert!(text.contains("LEGACY0001"));
+    caller.post("/SKServer/SKDo", &vector("server_10008_gbk.xml")).await;
+    let ask = |id: &str, fields: &str| {
+        let who = "<kpzdbs>91000000TEST000001~~000000000001</kpzdbs><fplxdm>026</fplxdm>";
+        format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?><business id=\"{id}\" comment=\"\">\
+             <body yylxdm=\"1\">{who}{fields}</body></business>"
+        )
+    };
+    let found = caller
+        .post("/SKServer/SKDo", ask("10010", "<fpqqlsh>LEGACY0001</fpqqlsh>").as_bytes())
+        .await;
+    assert_eq!((between(&found, "returncode"), between(&found, "fphm")), ("0", "00000002"));
+    let nothing =
+        caller.post("/SKServer/SKDo", ask("10010", "<fpqqlsh>NEVER</fpqqlsh>").as_bytes()).await;
+    assert_ne!(between(&nothing, "returncode"), "0");
+    let stock = caller.post("/SKServer/SKDo", ask("10005", "").as_bytes()).await;
+    assert_eq!(between(&stock, "dqfphm"), "00000003");
+    let key = caller.post("/SKServer/SKDo", ask("20002", "").as_bytes()).await;
+    assert_eq!(between(&key, "nsrsbh"), "91000000TEST000001");
+    let wrong = caller.post("/SKServer/SKDo", b"<business").await;
+    assert_ne!(between(&wrong, "returncode"), "0");
+    let mut amounts = vector("common_flat_utf8.xml");
+    let from = b"LEGACY0001";
+    let at = amounts.windows(from.len()).position(|at| at == from).unwrap();
+    amounts[at..at + from.len()].copy_from_slice(b"LEGACY0002");
+    let text = String::from_utf8(amounts).unwrap().replace("<HJSE>33.80<", "<HJSE>33.81<");
+    let refused = caller.post("/SKServer/SKDo", text.as_bytes()).await;
+    assert_ne!(between(&refused, "RETURNCODE"), "0000");
+    let mut client = demo.client_named("legacy").await;
+    assert!(matches!(known(&mut client, "LEGACY0002").await, Wire::Unknown(_)), "nothing is spent");
+    for (head, body, expect) in [
+        ("GET /SKServer/SKDo", Vec::new(), "HTTP/1.1 405 "),
+        ("POST /elsewhere", Vec::new(), "HTTP/1.1 404 "),
+        ("POST /interface", vec![b' '; 3 << 20], "HTTP/1.1 413 "),
+    ] {
+        let answer = caller.ask(head, &body).await;
+        assert!(answer.starts_with(expect.as_bytes()), "{head}: {answer:?}");
+    }
+    demo.end().await;
+}
+
+/// Answers nothing.
+#[derive(Debug)]
+struct Silent;
+
+#[tonic::async_trait]
+impl HttpApi for Silent {
+    fn knows(&self, _: &str) -> bool {
+        true
+    }
+
+    fn body_len_max(&self) -> usize {
+        100
+    }
+
+    async fn post(&self, _: PeerCertificate, _: &str, _: Bytes) -> Option<HttpAnswer> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_in_doubt_is_not_answered_and_its_connection_ends() {
+    let ca = Ca::new("our CA");
+    let (server, client) = (ca.issue("server", 2090), ca.issue("client", 2090));
+    let files = TlsFiles { certificate: server.certificate, key: server.key, client_ca: ca.pem() };
+    let tls = Arc::new(TlsState::load_legacy(files).unwrap());
+    let listener = Listener::legacy(tls, Arc::new(Silent), Limits::default());
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let running = tasks::spawn_detached(Arc::clone(&listener).run(socket));
+    let pem = ca.pem();
+    let files = (pem.as_path(), client.certificate.as_path(), client.key.as_path());
+    let caller = Caller::new(&address, files, &rustls::version::TLS13);
+    assert_eq!(caller.ask("POST /SKServer/SKDo", b"<x/>").await, b"", "not a byte");
+    assert_eq!(listener.drain(BOUND).await, 0);
+    running.await.unwrap();
+}
