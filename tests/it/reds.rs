@@ -65,6 +65,12 @@ async fn reds_take_no_more_than_their_blue_invoice_also_after_a_crash() {
     let expect = (Code::FailedPrecondition, "RED_EXCEEDS_BALANCE".into());
     assert_eq!((over.code(), reason(&over)), expect, "{over}");
     assert!(over.message().contains(" 1 fen more"), "{over}");
+    let dry = v1::ValidateInvoiceRequest { draft: Some(red("R2", &blue, 40_001)) };
+    let dry = client.validate_invoice(dry).await.unwrap_err();
+    assert_eq!((dry.code(), reason(&dry)), expect, "a dry run says the same: {dry}");
+    let dry = v1::ValidateInvoiceRequest { draft: Some(red("R2", &blue, 40_000)) };
+    client.validate_invoice(dry).await.unwrap();
+    assert_eq!(left(&demo, &blue).await.unwrap().amount_fen, 40_000, "and takes nothing");
     demo.kill().await;
 
     let demo = Demo::start(dir.path()).await;
