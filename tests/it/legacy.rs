@@ -9,17 +9,23 @@ use crate::{
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use skproxy::{
+    clock::Clock,
     contract::sample::SELLER,
     identity::PeerCertificate,
-    legacy::{LegacyRequest, decode_business},
+    legacy::{Edge, LegacyRequest, decode_business},
     listener::{HttpAnswer, HttpApi, Limits, Listener, TlsFiles, TlsState},
+    model::{CstTime, PlatformNo},
     pb::v1,
+    pipeline::{InvoicePage, Peer, PlatformApi},
+    refusal::{Reason, Refusal},
+    registry::{Certificate, KeyHash, Platform, Registry},
     tasks,
 };
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
 };
 use v1::outcome::Result as Wire;
 
@@ -192,6 +198,183 @@ async fn questions_are_answered_in_the_callers_dialect() {
         assert!(answer.starts_with(expect.as_bytes()), "{head}: {answer:?}");
     }
     demo.end().await;
+}
+
+/// A pipeline that never knows, and one that breaks.
+struct Doubtful {
+    fails: bool,
+    /// Held while an issue request is under way.
+    gate: Semaphore,
+}
+
+fn not_here<T>() -> Result<T, Refusal> {
+    Err(Refusal::new(Reason::NotBuilt, "not in this test"))
+}
+
+#[tonic::async_trait]
+impl PlatformApi for Doubtful {
+    async fn issue(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: Option<v1::InvoiceDraft>,
+    ) -> Result<v1::Outcome, Refusal> {
+        self.gate.acquire().await.unwrap().forget();
+        if self.fails {
+            return Err(Refusal::new(Reason::Internal, "after the claim"));
+        }
+        let in_doubt = v1::InDoubt { ask_after_ms: 1000 };
+        Ok(v1::Outcome { result: Some(Wire::InDoubt(in_doubt)) })
+    }
+
+    async fn query(&self, _: Peer, _: String, _: String) -> Result<v1::Outcome, Refusal> {
+        Ok(v1::Outcome { result: Some(Wire::Unknown(v1::Unknown {})) })
+    }
+
+    async fn validate(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: Option<v1::InvoiceDraft>,
+    ) -> Result<v1::ValidateInvoiceResponse, Refusal> {
+        not_here()
+    }
+
+    async fn resolve(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: String,
+        _: String,
+    ) -> Result<v1::Outcome, Refusal> {
+        panic!("a legacy query never closes a serial")
+    }
+
+    async fn check_red(
+        &self,
+        _: Peer,
+        _: v1::CheckRedRequest,
+    ) -> Result<v1::CheckRedResponse, Refusal> {
+        not_here()
+    }
+
+    async fn list(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: &v1::ListInvoicesRequest,
+    ) -> Result<InvoicePage, Refusal> {
+        not_here()
+    }
+
+    async fn void(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: v1::VoidInvoiceRequest,
+    ) -> Result<v1::VoidInvoiceResponse, Refusal> {
+        not_here()
+    }
+
+    async fn describe_device(
+        &self,
+        _: Peer,
+        _: String,
+    ) -> Result<v1::DescribeDeviceResponse, Refusal> {
+        not_here()
+    }
+
+    async fn monitor(
+        &self,
+        _: Peer,
+        _: v1::GetMonitorRequest,
+    ) -> Result<v1::GetMonitorResponse, Refusal> {
+        not_here()
+    }
+
+    async fn rates(&self, _: Peer, _: String) -> Result<v1::ListRatesResponse, Refusal> {
+        not_here()
+    }
+
+    async fn stock(
+        &self,
+        _: Peer,
+        _: v1::GetStockRequest,
+    ) -> Result<v1::GetStockResponse, Refusal> {
+        not_here()
+    }
+
+    async fn describe_self(&self, _: Peer) -> Result<v1::GetSelfResponse, Refusal> {
+        not_here()
+    }
+}
+
+/// An edge over a pipeline in doubt, whose only platform is the golden messages'.
+fn doubtful(fails: bool) -> (Edge, Arc<Doubtful>, PeerCertificate) {
+    let key = KeyHash([1; 32]);
+    let not_after = CstTime::from_unix(4_000_000_000).unwrap();
+    let mut registry = Registry::default();
+    let (no, id, name) = (PlatformNo(1), PLATFORM.to_owned(), "示例平台".to_owned());
+    registry.put_platform(Platform { no, id, name, enabled: true });
+    registry.put_certificate(Certificate { key, platform: no, not_after, revoked: false });
+    let registry = Arc::new(registry);
+    let api = Arc::new(Doubtful { fails, gate: Semaphore::new(0) });
+    let source = Arc::new(move || Arc::clone(&registry));
+    let edge = Edge::new(Arc::<Doubtful>::clone(&api), source, Clock::system());
+    (edge, api, PeerCertificate { key, not_after, subject: "CN=test".into() })
+}
+
+#[tokio::test]
+async fn doubt_is_told_where_the_dialect_can_and_never_as_a_failure() {
+    for fails in [false, true] {
+        let (edge, api, peer) = doubtful(fails);
+        api.gate.add_permits(9);
+        let platform = vector("interface_issue_utf8.xml");
+        let told = edge.post(peer.clone(), "/interface", platform.into()).await.unwrap();
+        assert_eq!(between(&told.body, "returnCode"), "1000", "in progress");
+        for name in ["server_10008_gbk.xml", "component_fpkj_gb2312.xml", "common_flat_utf8.xml"] {
+            let told = edge.post(peer.clone(), "/SKServer/SKDo", vector(name).into()).await;
+            assert_eq!(told, None, "{name}: there is no code for it");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_serial_is_in_progress_from_decode_on() {
+    let (edge, api, peer) = doubtful(false);
+    let query = || {
+        let text = "<?xml version=\"1.0\" encoding=\"utf-8\"?><business id=\"10010\" comment=\"\">\
+                    <body yylxdm=\"1\"><kpzdbs>91000000TEST000001~~1</kpzdbs>\
+                    <fpqqlsh>LEGACY0001</fpqqlsh></body></business>";
+        edge.post(peer.clone(), "/SKServer/SKDo", text.into())
+    };
+    let before = query().await.expect("nothing is under way: it is not known");
+    assert_ne!(between(&before.body, "returncode"), "0");
+    let issue = edge.post(peer.clone(), "/SKServer/SKDo", vector("server_10008_gbk.xml").into());
+    let mut issue = std::pin::pin!(issue);
+    tokio::select! {
+        biased;
+        _ = &mut issue => panic!("the gate is closed"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(query().await, None, "in progress, for which this dialect has no code");
+    api.gate.add_permits(1);
+    assert_eq!(issue.await, None);
+    assert!(query().await.is_some(), "no longer under way");
+}
+
+#[tokio::test]
+async fn the_platform_that_a_message_claims_must_be_the_certificates() {
+    let (edge, api, peer) = doubtful(false);
+    api.gate.add_permits(9);
+    let text = String::from_utf8(vector("common_flat_utf8.xml")).unwrap();
+    let other = text.replace(PLATFORM, "00000009");
+    assert_ne!(text, other);
+    let told = edge.post(peer.clone(), "/SKServer/SKDo", other.into()).await.expect("a refusal");
+    assert_ne!(between(&told.body, "RETURNCODE"), "0000");
+    let stranger = PeerCertificate { key: KeyHash([9; 32]), ..peer };
+    let told = edge.post(stranger, "/SKServer/SKDo", text.into()).await.expect("a refusal");
+    assert_ne!(between(&told.body, "RETURNCODE"), "0000");
 }
 
 /// Answers nothing.
