@@ -202,6 +202,14 @@ impl Metrics {
     }
 }
 
+const SHADOWED: &str = "skproxy_pipeline_shadowed_total";
+
+/// Counts what a rule in shadow would have refused. As many series as registered platforms have
+/// reasons in shadow.
+pub fn shadowed(platform: &str, reason: &'static str) {
+    counter!(SHADOWED, "platform" => platform.to_owned(), "reason" => reason).increment(1);
+}
+
 fn describe() {
     for (name, text) in [
         (
@@ -215,6 +223,7 @@ fn describe() {
         ("skproxy_listener_answers_total", "Calls answered, by gRPC code"),
         ("skproxy_listener_panics_total", "Handlers that panicked"),
         ("skproxy_pipeline_refused_total", "Refused requests, by reason"),
+        (SHADOWED, "Requests that a rule in shadow would have refused, by platform and reason"),
         ("skproxy_numbering_commits_total", "Commits made durable"),
         ("skproxy_numbering_claims_total", "Claims made durable"),
         ("skproxy_numbering_issued_total", "Invoices made ISSUED"),

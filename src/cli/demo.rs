@@ -316,8 +316,8 @@ impl Demo {
             return Ok(());
         }
         output::say(&format!(
-            "\nplatforms   {}\nlegacy      {}\nops         http://{}/metrics /readyz\nadmin       {}\n\
-             CA          {}\ncertificate {}\nkey         {}\n\n\
+            "\nplatforms   {}\nlegacy      {}\nops         http://{}/metrics /readyz\n\
+             admin       {}\nCA          {}\ncertificate {}\nkey         {}\n\n\
              another invoice:\n  {}\n\nCtrl-C ends it",
             self.daemon.platform_address,
             self.daemon.legacy_address.map_or_else(String::new, |address| format!(

@@ -73,7 +73,13 @@ impl Pipeline {
         }
         let target = target(&registry, &key, &draft.wire)?;
         let profile = self.profile(target.device)?;
-        contract::check(draft, target, profile, self.clock.now())
+        let checked = contract::check(draft, target, profile, self.clock.now())?;
+        for shadowed in checked.shadowed() {
+            crate::metrics::shadowed(&platform.id, shadowed.reason.name());
+            let (field, reason) = (&shadowed.field, shadowed.reason.name());
+            tracing::info!(platform = platform.id, field, reason, "would have been refused");
+        }
+        Ok(checked)
     }
 
     /// The answer once a claim may exist: what cannot be told, even by a panic, is in doubt.
