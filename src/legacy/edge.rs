@@ -111,13 +111,9 @@ impl HttpApi for Edge {
                 Err(fault) => (*fault.reply, Answer::Refused(fault.refusal)),
             }
         };
-        let charset = match &reply.frame {
-            super::Frame::Business { .. } => reply.charset,
-            super::Frame::Interface(_) => reply.charset,
-        };
         match reply.print(&answer) {
             Printed::Message(body) => {
-                Some(HttpAnswer { content_type: content_type(charset), body })
+                Some(HttpAnswer { content_type: content_type(reply.charset), body })
             }
             Printed::HoldThenClose => None,
         }

@@ -167,6 +167,32 @@ async fn a_new_daemon_is_alive_but_ready_only_with_a_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_in_shadow_refuses_nothing_and_is_counted_by_platform() {
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path()).await;
+    let embedded = include_str!("../../deploy/profiles/baiwang.toml");
+    let softened = embedded.replace("[severity]", "[severity]\nLINE_TAX_MISMATCH = \"shadow\"");
+    assert_ne!(softened, embedded);
+    fs::create_dir(dir.path().join("profiles")).unwrap();
+    fs::write(dir.path().join("profiles/baiwang.toml"), softened).unwrap();
+    let file = dir.path().join("skproxy.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("profiles_dir = \"profiles\"\n{text}")).unwrap();
+    let served = Served::start(dir.path()).await;
+    served.register().await;
+    let mut client = served.client().await;
+    let mut draft = sample("S1");
+    draft.lines[0].tax_fen += 1;
+    draft.tax_fen += 1;
+    draft.total_fen += 1;
+    assert_eq!(issue(&mut client, draft).await.unwrap().number, "00000001");
+    let (_, metrics) = ask(&served.ops, "/metrics").await;
+    let counted = "skproxy_pipeline_shadowed_total{platform=\"P\",reason=\"LINE_TAX_MISMATCH\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn promtool_finds_nothing_wrong_with_the_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path()).await;
