@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     identity::{self, PeerCertificate},
     listener::{HttpAnswer, HttpApi},
-    model::Kind,
+    model::{InvoiceNumber, Kind},
     pb::v1 as pb,
     pipeline::PlatformApi,
     refusal::{Reason, Refusal},
@@ -34,6 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Most invoices in one answer; a wider question is refused.
 const INVOICES_MAX: usize = 1000;
+
+/// Most numbers in one question; each is looked up.
+const NUMBERS_MAX: usize = 100;
 
 /// Whose serial is under way: certificate's key, taxpayer id, serial.
 type InFlightKey = (registry::KeyHash, String, String);
@@ -229,11 +232,37 @@ impl Edge {
                 let window = (day(first), day(until));
                 self.list(peer, taxpayer_id, window, query.kind).await
             }
-            Wanted::Numbers { .. } => Err(Refusal::new(
-                Reason::NotBuilt,
-                "queries by number are not offered yet; ask by serial or by day",
-            )),
+            Wanted::Numbers { code, first, last } => {
+                self.numbers(peer, &taxpayer_id, (&code, &first, &last)).await
+            }
         }
+    }
+
+    /// The invoices of a range of numbers; those in doubt or voided unsigned are left out, unless
+    /// one alone is asked for.
+    async fn numbers(
+        &self,
+        peer: &PeerCertificate,
+        taxpayer_id: &str,
+        (code, first, last): (&str, &str, &str),
+    ) -> Result<Answer, Refusal> {
+        let number = |text| InvoiceNumber::parse_number(text).unwrap_or_default();
+        let (first, last) = (number(first), number(last));
+        let mut found = Vec::new();
+        for number in (first..=last).take(NUMBERS_MAX.saturating_add(1)) {
+            if usize::try_from(number.saturating_sub(first)).is_ok_and(|at| at >= NUMBERS_MAX) {
+                let hint = format!("more than {NUMBERS_MAX} numbers; ask for fewer");
+                return Err(Refusal::new(Reason::FieldInvalid, hint));
+            }
+            let number = InvoiceNumber { code: code.to_owned(), number };
+            let asked = self.api.query_number(Some(peer.clone()), taxpayer_id.to_owned(), number);
+            match Answer::from(asked.await?) {
+                Answer::Invoices(one) => found.extend(one),
+                other if first == last => return Ok(other),
+                _ => {}
+            }
+        }
+        Ok(Answer::Invoices(found))
     }
 
     async fn list(
@@ -414,7 +443,7 @@ fn named<'a>(registry: &'a Registry, address: &Address) -> Option<&'a registry::
 }
 
 fn segment(of: &pb::StockSegment) -> Segment {
-    let number = |text: &str| crate::model::InvoiceNumber::parse_number(text).unwrap_or_default();
+    let number = |text: &str| InvoiceNumber::parse_number(text).unwrap_or_default();
     let count = number(&of.last).saturating_sub(number(&of.first)).saturating_add(1);
     Segment {
         code: of.code.clone(),

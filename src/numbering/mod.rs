@@ -34,7 +34,7 @@ pub use witness::{SeriesWitness, Skipped};
 use crate::{
     clock::Clock,
     contract::{Checked, Draft},
-    model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey},
+    model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, RequestKey, TaxpayerNo},
     refusal::{Reason, Refusal},
     registry::Registry,
     signer::{DeviceAnswer, Signed},
@@ -169,6 +169,24 @@ impl Numbering {
         let done = tokio::task::spawn_blocking(move || read(&books)).await;
         let done = done.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
         done.map_err(|error| book::unreadable(&error))
+    }
+
+    /// What is known of a number that a platform drew for a taxpayer; none when it is nobody's, or
+    /// somebody else's.
+    ///
+    /// # Errors
+    /// When the books cannot be read.
+    pub async fn ask_number(
+        &self,
+        asker: (PlatformNo, TaxpayerNo),
+        number: InvoiceNumber,
+    ) -> Result<Option<Known>, Refusal> {
+        let found = self.read(move |books| books.numbered(&number)).await?;
+        let ours = found.filter(|found| {
+            let key = found.request();
+            (key.platform, key.taxpayer) == asker
+        });
+        Ok(ours.as_ref().map(known))
     }
 
     /// What is known of a serial whose content is `draft`; none when it is free as far as

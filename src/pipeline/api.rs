@@ -1,7 +1,7 @@
 //! What the edges need of the pipeline: both call the same requests, and know nothing behind them.
 
 use super::InvoicePage;
-use crate::{identity::PeerCertificate, pb::v1 as pb, refusal::Refusal};
+use crate::{identity::PeerCertificate, model::InvoiceNumber, pb::v1 as pb, refusal::Refusal};
 use std::time::Duration;
 
 /// The certificate that a call came with.
@@ -33,6 +33,14 @@ pub trait PlatformApi: Send + Sync + 'static {
         peer: Peer,
         taxpayer_id: String,
         serial: String,
+    ) -> Result<pb::Outcome, Refusal>;
+
+    /// Says what is known of a number of the caller's.
+    async fn query_number(
+        &self,
+        peer: Peer,
+        taxpayer_id: String,
+        number: InvoiceNumber,
     ) -> Result<pb::Outcome, Refusal>;
 
     /// Says what became of a serial, and closes an unused one.

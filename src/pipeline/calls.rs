@@ -1,7 +1,7 @@
 //! The pipeline as the edges see it: every call goes to the file of its kind.
 
 use super::{InvoicePage, Peer, Pipeline, PlatformApi};
-use crate::{pb::v1 as pb, refusal::Refusal};
+use crate::{model::InvoiceNumber, pb::v1 as pb, refusal::Refusal};
 use std::time::Duration;
 
 #[tonic::async_trait]
@@ -31,6 +31,15 @@ impl PlatformApi for Pipeline {
         serial: String,
     ) -> Result<pb::Outcome, Refusal> {
         self.get_invoice(peer.as_ref(), (&taxpayer_id, &serial))
+    }
+
+    async fn query_number(
+        &self,
+        peer: Peer,
+        taxpayer_id: String,
+        number: InvoiceNumber,
+    ) -> Result<pb::Outcome, Refusal> {
+        self.get_numbered(peer.as_ref(), &taxpayer_id, number).await
     }
 
     async fn resolve(

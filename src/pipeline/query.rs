@@ -2,10 +2,11 @@
 
 use super::{
     Pipeline,
-    target::{not_bound, request_key},
+    target::{not_bound, request_key, taxpayer},
 };
 use crate::{
     identity::PeerCertificate,
+    model::InvoiceNumber,
     numbering::{Known, Outcome},
     pb::v1 as pb,
     refusal::Refusal,
@@ -23,6 +24,23 @@ impl Pipeline {
         let platform = self.platform(&registry, peer)?;
         let key = request_key(&registry, &platform, asked)?;
         self.wire(match self.numbering.ask(&key)? {
+            Some(Known::Done(outcome)) => outcome,
+            Some(Known::Open(_)) => Outcome::in_doubt(),
+            None => Outcome::Unknown,
+        })
+    }
+
+    /// What is known of a number of the caller's. UNKNOWN for anybody else's too.
+    pub(super) async fn get_numbered(
+        &self,
+        peer: Option<&PeerCertificate>,
+        taxpayer_id: &str,
+        number: InvoiceNumber,
+    ) -> Result<pb::Outcome, Refusal> {
+        let registry = self.numbering.registry();
+        let platform = self.platform(&registry, peer)?;
+        let taxpayer = taxpayer(&registry, taxpayer_id).ok_or_else(not_bound)?;
+        self.wire(match self.numbering.ask_number((platform.no, taxpayer), number).await? {
             Some(Known::Done(outcome)) => outcome,
             Some(Known::Open(_)) => Outcome::in_doubt(),
             None => Outcome::Unknown,

@@ -14,7 +14,7 @@ use skproxy::{
     identity::PeerCertificate,
     legacy::{Edge, LegacyRequest, decode_business},
     listener::{HttpAnswer, HttpApi, Limits, Listener, TlsFiles, TlsState},
-    model::{CstTime, PlatformNo},
+    model::{CstTime, InvoiceNumber, PlatformNo},
     pb::v1,
     pipeline::{InvoicePage, Peer, PlatformApi},
     refusal::{Reason, Refusal},
@@ -171,6 +171,14 @@ async fn questions_are_answered_in_the_callers_dialect() {
         .post("/SKServer/SKDo", ask("10010", "<fpqqlsh>LEGACY0001</fpqqlsh>").as_bytes())
         .await;
     assert_eq!((between(&found, "returncode"), between(&found, "fphm")), ("0", "00000002"));
+    let code = between(&found, "fpdm").to_owned();
+    let fields = format!("<fpdm>{code}</fpdm><fphm>00000002</fphm>");
+    let numbered = caller.post("/SKServer/SKDo", ask("10010", &fields).as_bytes()).await;
+    assert_eq!((between(&numbered, "returncode"), between(&numbered, "fphm")), ("0", "00000002"));
+    // Number 1 is the demo's own platform's.
+    let fields = format!("<fpdm>{code}</fpdm><fphm>00000001</fphm>");
+    let foreign = caller.post("/SKServer/SKDo", ask("10010", &fields).as_bytes()).await;
+    assert_ne!(between(&foreign, "returncode"), "0");
     let nothing =
         caller.post("/SKServer/SKDo", ask("10010", "<fpqqlsh>NEVER</fpqqlsh>").as_bytes()).await;
     assert_ne!(between(&nothing, "returncode"), "0");
@@ -229,6 +237,15 @@ impl PlatformApi for Doubtful {
 
     async fn query(&self, _: Peer, _: String, _: String) -> Result<v1::Outcome, Refusal> {
         Ok(v1::Outcome { result: Some(Wire::Unknown(v1::Unknown {})) })
+    }
+
+    async fn query_number(
+        &self,
+        _: Peer,
+        _: String,
+        number: InvoiceNumber,
+    ) -> Result<v1::Outcome, Refusal> {
+        Err(Refusal::new(Reason::NotFound, number.to_string()))
     }
 
     async fn validate(

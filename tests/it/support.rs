@@ -7,6 +7,7 @@ use skproxy::{
     clock, identity,
     listener::{GrpcSettings, HealthHandle, Limits, Listener, TlsFiles, TlsState, routes},
     metrics::{self, Exporter},
+    model::InvoiceNumber,
     pb::{codec, v1},
     pipeline::{InvoicePage, PlatformApi},
     refusal::{Reason, Refusal},
@@ -155,6 +156,15 @@ impl PlatformApi for Echo {
         }
         let key = peer.map(|peer| peer.key.hex()).unwrap_or_default();
         Ok(echoed(key, codec::raw_message().len().to_string(), draft.remark))
+    }
+
+    async fn query_number(
+        &self,
+        _: Peer,
+        _: String,
+        number: InvoiceNumber,
+    ) -> Result<v1::Outcome, Refusal> {
+        Err(Refusal::new(Reason::NotFound, number.to_string()))
     }
 
     async fn validate(
