@@ -180,6 +180,11 @@ impl Demo {
         verified(&self.dir.join("data")).await
     }
 
+    /// Sends the signal that nothing can catch; `kill` waits for the end.
+    pub(crate) fn signal_kill(&self) {
+        self.process.signal(Signal::KILL);
+    }
+
     /// Ends it without a warning.
     pub(crate) async fn kill(self) {
         self.process.signal(Signal::KILL);

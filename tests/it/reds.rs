@@ -2,8 +2,12 @@
 //! once and after a crash, and what the authority hears.
 
 use crate::product::{Demo, issue, line, reason, receipt, sample};
-use skproxy::{contract::sample::SELLER, pb::v1};
-use tokio::task::JoinSet;
+use skproxy::{contract::sample::SELLER, pb::v1, tasks};
+use std::collections::BTreeMap;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tonic::Code;
 use v1::red_service_client::RedServiceClient;
 
@@ -109,6 +113,70 @@ async fn reds_that_come_at_once_share_what_is_left() {
         assert!(["RED_EXCEEDS_BALANCE", "RED_ALREADY_FULL"].contains(&why.as_str()), "{refused}");
     }
     assert_eq!(demo.end().await["issued"], 14);
+}
+
+/// 64 reds of a sixtieth each, all at once, over connections of their own. `stop` is called after
+/// ten answers.
+async fn race(
+    demo: &Demo,
+    blue: &v1::Invoice,
+    stop: Option<oneshot::Sender<()>>,
+) -> BTreeMap<u32, Result<v1::Invoice, tonic::Status>> {
+    let (told, mut answers) = mpsc::channel(64);
+    for number in 0..64 {
+        let (mut client, blue, told) = (demo.client().await, blue.clone(), told.clone());
+        drop(tasks::spawn_detached(async move {
+            let answer = issue(&mut client, red(&format!("R{number}"), &blue, 1_000)).await;
+            told.send((number, answer)).await.unwrap();
+        }));
+    }
+    drop(told);
+    let (mut all, mut stop) = (BTreeMap::new(), stop);
+    while let Some((number, answer)) = answers.recv().await {
+        all.insert(number, answer);
+        if all.len() == 10
+            && let Some(stop) = stop.take()
+        {
+            stop.send(()).unwrap();
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_of_reds_with_kills_in_between_ends_with_the_exact_balance() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(dir.path()).await;
+    let blue = issue(&mut demo.client().await, sample("BLUE")).await.unwrap();
+    let mut told: BTreeMap<u32, v1::Invoice> = BTreeMap::new();
+    for _ in 0..3 {
+        let (stop, stopped) = oneshot::channel();
+        let (answers, ()) = tokio::join!(race(&demo, &blue, Some(stop)), async {
+            stopped.await.unwrap();
+            demo.signal_kill();
+        });
+        for (number, answer) in answers {
+            if let Ok(invoice) = answer {
+                let before = told.insert(number, invoice.clone());
+                assert!(before.is_none_or(|before| before == invoice), "{number} is another one");
+            }
+        }
+        demo.kill().await;
+        demo = Demo::start(dir.path()).await;
+    }
+    let last = race(&demo, &blue, None).await;
+    let issued = last.values().filter(|answer| answer.is_ok()).count();
+    assert_eq!(issued, 60, "sixty sixtieths");
+    for (number, before) in told {
+        assert_eq!(last[&number].as_ref().unwrap(), &before, "what was told stands");
+    }
+    for refused in last.into_values().filter_map(Result::err) {
+        let why = reason(&refused);
+        assert!(["RED_EXCEEDS_BALANCE", "RED_ALREADY_FULL"].contains(&why.as_str()), "{refused}");
+    }
+    assert_eq!(reason(&left(&demo, &blue).await.unwrap_err()), "RED_ALREADY_FULL");
+    // The demo has issued one at each of its four starts.
+    assert_eq!(demo.end().await["issued"], 60 + 1 + 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
