@@ -46,9 +46,23 @@ pub fn conversion_markdown() -> String {
     let fields = |operation| ask::fields(operation).join(", ");
     push(&mut out, format_args!("{};", fields(Operation::Query)));
     push(&mut out, format_args!("a void has {}.", fields(Operation::Void)));
+    out.push_str(SIGNED);
     reasons(&mut out);
     out
 }
+
+const SIGNED: &str = "
+## Signed content (CA mode, CA 模式)
+
+`encryptCode` 2: the content is a CMS SignedData (RFC 5652, or GM/T 0010 with its own content types)
+in DER, with the body in it, exactly one signer and the signer's certificate; with signed attributes
+or without. Taken are ECDSA P-256 over SHA-256, and SM2 over SM3 (GM/T 0006) with the identity
+1234567812345678. The signing key must be that of the connection's client certificate: it alone says
+who calls. The port's TLS takes no SM2 certificates yet, so that no caller can sign with SM2 yet.
+`zipCode` 1 is gzip within the signature. Answers are plain (`encryptCode` 0): the proxy has no
+signing key of its own yet. Enveloped data and 3DES are `ENCRYPTION_UNSUPPORTED`.
+签名密钥须与 TLS 客户端证书的密钥一致；应答暂不签名；数字信封与 3DES 不受支持。
+";
 
 fn push(out: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(out, "{line}").expect("a string takes everything");

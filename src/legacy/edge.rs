@@ -8,6 +8,7 @@
 use super::{
     Answer, Call, Charset, Content, Device, LegacyRequest, Printed, Reply, Segment, Stock,
     business::decode_business,
+    ca,
     envelope::decode_interface,
     request::{About, Address, Issue, Query, Void, VoidKind, Wanted},
 };
@@ -140,12 +141,13 @@ impl Edge {
             Err(fault) => return (*fault.reply, Answer::Refused(fault.refusal)),
         };
         let plain = match &interface.content {
-            Content::Plain(plain) => plain.clone(),
-            Content::Cms(_) => {
-                let hint = "signed content (CA mode) is not taken yet; send it plain";
-                let refusal = Refusal::new(Reason::NotBuilt, hint);
-                return (interface.reply().clone(), Answer::Refused(refusal));
-            }
+            Content::Plain(plain) => Ok(plain.clone()),
+            // Answered plain: the proxy has no key yet that speaks for it.
+            Content::Cms(cms) => ca::verify(cms, peer),
+        };
+        let plain = match plain {
+            Ok(plain) => plain,
+            Err(refusal) => return (interface.reply().clone(), Answer::Refused(refusal)),
         };
         match interface.read(&plain) {
             Ok(call) => self.call(peer, call).await,

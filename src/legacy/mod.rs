@@ -7,7 +7,9 @@
 mod answer;
 mod ask;
 mod business;
+mod ca;
 mod charset;
+mod cms;
 mod codes;
 mod dialect;
 mod document;

@@ -6,6 +6,7 @@ use crate::{
     product::{Demo, invoice, issue, known, line},
     support::{BOUND, Ca},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use skproxy::{
@@ -21,7 +22,7 @@ use skproxy::{
     registry::{Certificate, KeyHash, Platform, Registry},
     tasks,
 };
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -206,6 +207,71 @@ async fn questions_are_answered_in_the_callers_dialect() {
         assert!(answer.starts_with(expect.as_bytes()), "{head}: {answer:?}");
     }
     demo.end().await;
+}
+
+/// An envelope of the vectors whose content `openssl cms` wraps, and `change` changes.
+fn wrapped(demo: &Demo, name: &str, words: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let text = String::from_utf8(vector(name)).unwrap();
+    let plain = between(text.as_bytes(), "content");
+    let dir = tempfile::tempdir().unwrap();
+    let joined: String = plain.split_whitespace().collect();
+    fs::write(dir.path().join("body"), STANDARD.decode(joined).unwrap()).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["cms", "-binary", "-outform", "DER", "-in"]).arg(dir.path().join("body"));
+    openssl.arg("-out").arg(dir.path().join("message")).args(words.split(' '));
+    let output = openssl.current_dir(demo.pki("")).output().expect("the openssl command runs");
+    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut message = fs::read(dir.path().join("message")).unwrap();
+    change(&mut message);
+    let code = format!("<encryptCode>{}</encryptCode>", between(text.as_bytes(), "encryptCode"));
+    let signed = text.replace(&code, "<encryptCode>2</encryptCode>");
+    assert_ne!(signed, text);
+    signed.replace(plain, &STANDARD.encode(message)).into_bytes()
+}
+
+const SIGN: &str = "-sign -nodetach -signer legacy.pem -inkey legacy.key";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_the_caller_signed_is_issued_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = house(dir.path()).await;
+    let caller = Caller::of(&demo, &rustls::version::TLS13);
+    let mut client = demo.client_named("legacy").await;
+    let last = |message: &mut Vec<u8>| *message.last_mut().unwrap() ^= 1;
+    let body = |message: &mut Vec<u8>| {
+        let at = message.windows(10).position(|at| at == b"LEGACY0001").unwrap();
+        message[at] ^= 1;
+    };
+    let envelope = "interface_issue_utf8.xml";
+    let foreign = "-sign -nodetach -signer platform.pem -inkey platform.key";
+    for (reason, bad) in [
+        (Reason::SignatureInvalid, wrapped(&demo, envelope, foreign, |_| ())),
+        (Reason::SignatureInvalid, wrapped(&demo, envelope, SIGN, last)),
+        (Reason::DigestMismatch, wrapped(&demo, envelope, SIGN, body)),
+        (Reason::MalformedMessage, wrapped(&demo, envelope, &SIGN.replace("-nodetach ", ""), last)),
+        (
+            Reason::EncryptionUnsupported,
+            wrapped(&demo, envelope, "-encrypt -aes128 legacy.pem", |_| ()),
+        ),
+    ] {
+        let answer = caller.post("/interface", &bad).await;
+        assert_ne!(between(&answer, "returnCode"), "0000", "{reason}");
+        let said = STANDARD.decode(between(&answer, "returnMessage")).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with(&format!("[{reason}]")), "{reason}: {said}");
+    }
+    assert!(matches!(known(&mut client, "LEGACY0001").await, Wire::Unknown(_)), "nothing is spent");
+    for (name, words) in [
+        (envelope, SIGN.to_owned()),
+        (envelope, format!("{SIGN} -noattr")),
+        ("interface_issue_gzip_gbk.xml", SIGN.to_owned()),
+    ] {
+        let answer = caller.post("/interface", &wrapped(&demo, name, &words, |_| ())).await;
+        assert_eq!(between(&answer, "returnCode"), "0000", "{name} {words}");
+        assert_eq!(between(&answer, "encryptCode"), "0", "answers are plain");
+    }
+    assert!(matches!(known(&mut client, "LEGACY0001").await, Wire::Issued(_)));
+    assert_eq!(demo.end().await["issued"], 2);
 }
 
 /// A pipeline that never knows, and one that breaks.
