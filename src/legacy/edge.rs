@@ -210,9 +210,12 @@ impl Edge {
         draft.device_id = self.named_device(&taxpayer_id, &address, draft.kind)?;
         match self.api.issue(Some(peer.clone()), DEADLINE, Some(draft)).await {
             Ok(outcome) => Ok(Answer::from(outcome)),
-            // A fault of ours may have come after the claim.
-            Err(refusal) if refusal.reason == Reason::Internal => Ok(Answer::InDoubt),
-            Err(refusal) => Err(refusal),
+            Err(refusal) => match refusal.reason {
+                // A fault of ours may have come after the claim, and books that are behind may
+                // have lost it.
+                Reason::Internal | Reason::StoreReadOnly => Ok(Answer::InDoubt),
+                _ => Err(refusal),
+            },
         }
     }
 

@@ -276,7 +276,7 @@ async fn content_that_the_caller_signed_is_issued_and_no_other() {
 
 /// A pipeline that never knows, and one that breaks.
 struct Doubtful {
-    fails: bool,
+    fails: Option<Reason>,
     /// Held while an issue request is under way.
     gate: Semaphore,
 }
@@ -294,8 +294,8 @@ impl PlatformApi for Doubtful {
         _: Option<v1::InvoiceDraft>,
     ) -> Result<v1::Outcome, Refusal> {
         self.gate.acquire().await.unwrap().forget();
-        if self.fails {
-            return Err(Refusal::new(Reason::Internal, "after the claim"));
+        if let Some(reason) = self.fails {
+            return Err(Refusal::new(reason, "after the claim, as far as anybody knows"));
         }
         let in_doubt = v1::InDoubt { ask_after_ms: 1000 };
         Ok(v1::Outcome { result: Some(Wire::InDoubt(in_doubt)) })
@@ -393,7 +393,7 @@ impl PlatformApi for Doubtful {
 }
 
 /// An edge over a pipeline in doubt, whose only platform is the golden messages'.
-fn doubtful(fails: bool) -> (Edge, Arc<Doubtful>, PeerCertificate) {
+fn doubtful(fails: Option<Reason>) -> (Edge, Arc<Doubtful>, PeerCertificate) {
     let key = KeyHash([1; 32]);
     let not_after = CstTime::from_unix(4_000_000_000).unwrap();
     let mut registry = Registry::default();
@@ -409,7 +409,7 @@ fn doubtful(fails: bool) -> (Edge, Arc<Doubtful>, PeerCertificate) {
 
 #[tokio::test]
 async fn doubt_is_told_where_the_dialect_can_and_never_as_a_failure() {
-    for fails in [false, true] {
+    for fails in [None, Some(Reason::Internal), Some(Reason::StoreReadOnly)] {
         let (edge, api, peer) = doubtful(fails);
         api.gate.add_permits(9);
         let platform = vector("interface_issue_utf8.xml");
@@ -424,7 +424,7 @@ async fn doubt_is_told_where_the_dialect_can_and_never_as_a_failure() {
 
 #[tokio::test]
 async fn a_serial_is_in_progress_from_decode_on() {
-    let (edge, api, peer) = doubtful(false);
+    let (edge, api, peer) = doubtful(None);
     let query = || {
         let text = "<?xml version=\"1.0\" encoding=\"utf-8\"?><business id=\"10010\" comment=\"\">\
                     <body yylxdm=\"1\"><kpzdbs>91000000TEST000001~~1</kpzdbs>\
@@ -448,7 +448,7 @@ async fn a_serial_is_in_progress_from_decode_on() {
 
 #[tokio::test]
 async fn the_platform_that_a_message_claims_must_be_the_certificates() {
-    let (edge, api, peer) = doubtful(false);
+    let (edge, api, peer) = doubtful(None);
     api.gate.add_permits(9);
     let text = String::from_utf8(vector("common_flat_utf8.xml")).unwrap();
     let other = text.replace(PLATFORM, "00000009");
