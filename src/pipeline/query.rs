@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{
     identity::PeerCertificate,
-    model::InvoiceNumber,
+    model::{InvoiceNumber, PlatformNo, TaxpayerNo},
     numbering::{Known, Outcome},
     pb::v1 as pb,
     refusal::Refusal,
+    registry::Registry,
 };
 use std::time::Duration;
 
@@ -23,11 +24,8 @@ impl Pipeline {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
         let key = request_key(&registry, &platform, asked)?;
-        self.wire(match self.numbering.ask(&key)? {
-            Some(Known::Done(outcome)) => outcome,
-            Some(Known::Open(_)) => Outcome::in_doubt(),
-            None => Outcome::Unknown,
-        })
+        let known = self.numbering.ask(&key)?;
+        self.told(&registry, (key.platform, key.taxpayer), known)
     }
 
     /// What is known of a number of the caller's. UNKNOWN for anybody else's too.
@@ -40,10 +38,24 @@ impl Pipeline {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
         let taxpayer = taxpayer(&registry, taxpayer_id).ok_or_else(not_bound)?;
-        self.wire(match self.numbering.ask_number((platform.no, taxpayer), number).await? {
+        let asker = (platform.no, taxpayer);
+        let known = self.numbering.ask_number(asker, number).await?;
+        self.told(&registry, asker, known)
+    }
+
+    /// What is known, as whoever asks may hear it: of what it did not issue, a platform that is not
+    /// bound is not even told that the taxpayer exists.
+    fn told(
+        &self,
+        registry: &Registry,
+        asker: (PlatformNo, TaxpayerNo),
+        known: Option<Known>,
+    ) -> Result<pb::Outcome, Refusal> {
+        self.wire(match known {
             Some(Known::Done(outcome)) => outcome,
             Some(Known::Open(_)) => Outcome::in_doubt(),
-            None => Outcome::Unknown,
+            None if registry.bindings.contains(&asker) => Outcome::Unknown,
+            None => return Err(not_bound()),
         })
     }
 

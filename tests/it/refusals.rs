@@ -214,6 +214,12 @@ async fn a_caller_that_is_not_let_in_leaves_no_trace() {
     let refused = issue(&mut stranger, sample("STRANGER")).await.unwrap_err();
     let expect = (Code::PermissionDenied, "TAXPAYER_NOT_BOUND".into());
     assert_eq!((refused.code(), reason(&refused)), expect, "known, but not bound: {refused}");
+    for taxpayer_id in [SELLER.taxpayer_id, "91000000TEST000099"] {
+        let (taxpayer_id, serial) = (taxpayer_id.to_owned(), "STRANGER".to_owned());
+        let asked = v1::GetInvoiceRequest { taxpayer_id, serial };
+        let refused = stranger.get_invoice(asked).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused)), expect, "registered or not: {refused}");
+    }
     let id = SELLER.taxpayer_id;
     demo.operated(&format!("binding add --platform P2 --taxpayer {id}")).await;
     let issued = issue(&mut stranger, sample("STRANGER")).await.unwrap();
