@@ -164,6 +164,8 @@ struct Worker {
     registered: BTreeSet<DeviceNo>,
     /// Devices whose series were compared since the last failure.
     compared: BTreeSet<DeviceNo>,
+    /// The registry all of whose devices here are in `compared`: only another one has more.
+    compared_all: Option<Arc<Registry>>,
     /// When the authority's clock was last heard.
     clock_heard: Option<Instant>,
 }
@@ -177,6 +179,7 @@ impl Worker {
             connection: None,
             registered: BTreeSet::new(),
             compared: BTreeSet::new(),
+            compared_all: None,
             clock_heard: None,
         }
     }
@@ -203,6 +206,7 @@ impl Worker {
                     metrics().delivery_failures.increment(1);
                     // Whatever is on the other side when it answers again is compared anew.
                     self.compared.clear();
+                    self.compared_all = None;
                     self.clock_heard = None;
                     let error = crate::refusal::chain(&error);
                     tracing::warn!(province = self.province, error, "not delivered yet");
@@ -236,15 +240,20 @@ impl Worker {
     /// clock. Before anything is handed in: a store that is behind must be noticed.
     async fn compare(&mut self) -> Result<(), DeliveryError> {
         let registry = self.delivery.numbering.registry();
+        let heard = self.clock_heard.is_some_and(|at| at.elapsed() < CLOCK_EVERY);
+        // Looked at before each batch: no walk over all devices when nothing is new.
+        if heard && self.compared_all.as_ref().is_some_and(|all| Arc::ptr_eq(all, &registry)) {
+            return Ok(());
+        }
         let here = |device: &&Arc<Device>| registry.province(device.no) == self.province;
         let devices: Vec<_> = registry.devices.values().filter(here).map(Arc::clone).collect();
-        let heard = self.clock_heard.is_some_and(|at| at.elapsed() < CLOCK_EVERY);
         let fresh = |device: &&Arc<Device>| !self.compared.contains(&device.no);
         let mut due: Vec<_> = devices.iter().filter(fresh).map(Arc::clone).collect();
         if due.is_empty() && !heard {
             due.extend(devices.first().map(Arc::clone));
         }
         if due.is_empty() {
+            self.compared_all = Some(registry);
             return Ok(());
         }
         let upstream = self.upstream().await?;
@@ -266,6 +275,7 @@ impl Worker {
             }
             self.compared.insert(device.no);
         }
+        self.compared_all = Some(registry);
         Ok(())
     }
 

@@ -116,13 +116,7 @@ impl Round<'_> {
         let rejected = self.store.is_rejected(blue).map_err(|error| unreadable(&error))?;
         let asker = (checked.platform, checked.taxpayer);
         reversible(&found, asker, Some(checked.kind), rejected)?;
-        let before = match self.balances.get(&blue) {
-            Some(before) => before.clone(),
-            None => {
-                let stored = self.store.balance(blue).map_err(|error| unreadable(&error))?;
-                left(&found, stored).map_err(|error| unreadable(&error))?
-            }
-        };
+        let before = left(&found, self.balance(blue)?).map_err(|error| unreadable(&error))?;
         not_full(&before, &number)?;
         let left = before.plus(&Balance::of(wire));
         match left.overdrawn() {
@@ -135,6 +129,14 @@ impl Round<'_> {
                 );
                 Err(Refusal::new(Reason::RedExceedsBalance, hint))
             }
+        }
+    }
+
+    /// A blue invoice's balance as this round leaves it; none before its first red letter.
+    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, Refusal> {
+        match self.balances.get(&blue) {
+            Some(balance) => Ok(Some(balance.clone())),
+            None => self.store.balance(blue).map_err(|error| unreadable(&error)),
         }
     }
 
@@ -156,16 +158,10 @@ impl Round<'_> {
             tracing::error!(claim = claim.id.0, %error, "a stored draft does not decode");
             Refusal::new(Reason::Internal, "the claim's draft cannot be read")
         })?;
-        let before = match self.balances.get(&blue) {
-            Some(before) => before.clone(),
-            None => {
-                let stored = self.store.balance(blue).map_err(|error| unreadable(&error))?;
-                // A red claim has made it.
-                stored.ok_or_else(|| {
-                    Refusal::new(Reason::Internal, "the blue invoice's balance is missing")
-                })?
-            }
-        };
+        // A red claim has made it.
+        let before = self.balance(blue)?.ok_or_else(|| {
+            Refusal::new(Reason::Internal, "the blue invoice's balance is missing")
+        })?;
         self.balances.insert(blue, before.plus(&Balance::of(&draft).negated()));
         Ok(())
     }

@@ -261,18 +261,12 @@ impl Books {
         &self,
         number: &InvoiceNumber,
     ) -> Result<Option<(Found, Option<Balance>, bool)>, StoreError> {
-        let (result, seen) = self.with(|connection| {
-            let transaction = begin(connection)?;
-            let Some(claim) = holder(&transaction, number)? else {
-                return Ok((None, CommitCounter(0)));
-            };
-            let found = found(&transaction, claim)?;
-            let left = balance(&transaction, claim)?;
-            let rejected = is_rejected(&transaction, claim)?;
-            Ok((Some((found, left, rejected)), counter(&transaction)?))
-        })?;
-        self.progress.wait_for(seen, DURABLE_WAIT)?;
-        Ok(result)
+        self.durable(|connection| {
+            let Some(claim) = holder(connection, number)? else { return Ok(None) };
+            let found = found(connection, claim)?;
+            let left = balance(connection, claim)?;
+            Ok(Some((found, left, is_rejected(connection, claim)?)))
+        })
     }
 
     /// Where delivery of an issued or voided claim stands.
