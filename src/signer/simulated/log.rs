@@ -2,7 +2,7 @@
 //! stands for the memory of foreign hardware, and is no book of the proxy's.
 //!
 //! Invariant: what is read back is what was synced; a torn last line was never answered and is
-//! dropped.
+//! dropped, whether its end is missing or sectors before its end are.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -67,16 +67,12 @@ impl Log {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let end = u64::try_from(whole).map_err(io::Error::other)?;
-        file.set_len(end)?;
-        file.seek(SeekFrom::Start(end))?;
-        let lines: Result<Vec<Line>, _> = bytes[..whole]
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(serde_json::from_slice)
-            .collect();
-        Ok((Self { file: Some(file) }, lines?))
+        let (lines, whole) = whole_lines(&bytes)?;
+        file.set_len(u64::try_from(whole).map_err(io::Error::other)?)?;
+        file.seek(SeekFrom::End(0))?;
+        // A killed process may have left a line unsynced; from here on it is answered.
+        file.sync_all()?;
+        Ok((Self { file: Some(file) }, lines))
     }
 
     /// Appends a line and syncs it.
@@ -89,4 +85,20 @@ impl Log {
         self.file = Some(file);
         Ok(())
     }
+}
+
+/// The lines and the bytes that they take. Only the last may be torn: each was synced before the
+/// next was begun.
+fn whole_lines(bytes: &[u8]) -> io::Result<(Vec<Line>, usize)> {
+    let mut lines = Vec::new();
+    let mut end = 0;
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(read) if line.ends_with(b"\n") => lines.push(read),
+            Err(error) if end + line.len() < bytes.len() => return Err(error.into()),
+            _ => break,
+        }
+        end += line.len();
+    }
+    Ok((lines, end))
 }

@@ -12,7 +12,7 @@ use crate::{
     store::{Assignment, Claim},
 };
 use prost::Message as _;
-use std::{fs, io::Write as _, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 fn config(directory: &Path) -> SimulatedConfig {
     let segment =
@@ -91,29 +91,36 @@ fn its_answer_matches_the_claim_and_its_signature_covers_head_and_tail() {
     assert!(verify_independently(algorithm, device.public_key(), &record, &signature));
 }
 
+/// What a power cut leaves of a line that was not synced: its beginning, or its end behind sectors
+/// that were never written.
 #[test]
 fn what_it_issued_survives_the_proxy_and_a_torn_last_line() {
-    let directory = tempfile::tempdir().unwrap();
-    let claims = [1, 2].map(|nth| fixtures::by_device(1, nth));
-    let (mut device, _) = open(directory.path());
-    let before = claims.each_ref().map(|claim| device.issue(claim).unwrap());
-    let key = device.public_key().to_vec();
-    drop(device);
-    let path = directory.path().join("ukey-1.device.jsonl");
-    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-    let torn = format!("{{\"Issued\":{{\"serial\":\"{}", "0".repeat(5000)); // longer than a line
-    file.write_all(torn.as_bytes()).unwrap();
-    drop(file);
-    let (mut device, _) = open(directory.path());
-    assert_eq!(device.public_key(), key);
-    let after = claims.each_ref().map(|claim| query(&mut device, claim).unwrap());
-    assert_eq!(after[1], before[1]);
-    assert_eq!(after[0].signed, before[0].signed);
-    assert_eq!(device.issue(&claims[0]).unwrap().number, before[0].number, "no second number");
-    assert_eq!(device.issue(&fixtures::by_device(1, 3)).unwrap().number.number, 50);
-    drop(device);
-    let (mut device, _) = open(directory.path());
-    assert_eq!(device.next_number(Kind::ENormal).unwrap(), number(51));
+    let tears: [fn(&mut Vec<u8>); 2] = [|line| line.truncate(900), |line| line[..512].fill(0)];
+    for tear in tears {
+        let directory = tempfile::tempdir().unwrap();
+        let claims = [1, 2].map(|nth| fixtures::by_device(1, nth));
+        let (mut device, _) = open(directory.path());
+        let before = claims.each_ref().map(|claim| device.issue(claim).unwrap());
+        let key = device.public_key().to_vec();
+        drop(device);
+        let path = directory.path().join("ukey-1.device.jsonl");
+        let mut torn =
+            format!("{{\"Issued\":{{\"serial\":\"{}\"}}}}\n", "0".repeat(5000)).into_bytes();
+        tear(&mut torn);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], &torn[..]].concat()).unwrap();
+        let (mut device, _) = open(directory.path());
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert_eq!(device.public_key(), key);
+        let after = claims.each_ref().map(|claim| query(&mut device, claim).unwrap());
+        assert_eq!(after[1], before[1]);
+        assert_eq!(after[0].signed, before[0].signed);
+        assert_eq!(device.issue(&claims[0]).unwrap().number, before[0].number, "no second number");
+        assert_eq!(device.issue(&fixtures::by_device(1, 3)).unwrap().number.number, 50);
+        drop(device);
+        let (mut device, _) = open(directory.path());
+        assert_eq!(device.next_number(Kind::ENormal).unwrap(), number(51));
+    }
 }
 
 #[test]
@@ -122,7 +129,10 @@ fn it_is_open_once_and_not_with_a_damaged_memory() {
     let (device, _) = open(directory.path());
     assert!(SimulatedDevice::open(config(directory.path()), Faults::default()).is_err());
     drop(device);
-    fs::write(directory.path().join("ukey-1.device.jsonl"), b"garbage\n").unwrap();
+    let path = directory.path().join("ukey-1.device.jsonl");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[0] = b'!';
+    fs::write(&path, [&bytes[..], &bytes[..]].concat()).unwrap();
     assert!(SimulatedDevice::open(config(directory.path()), Faults::default()).is_err());
     for device_id in ["", "../ukey-1", "a.b"] {
         let config = SimulatedConfig { device_id: device_id.into(), ..config(directory.path()) };
