@@ -12,7 +12,8 @@ use crate::{
     registry::{BackendKind, Device},
     secret::Secret,
     signer::{
-        Backend, CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, SoftwareSigner, WrappedKey,
+        Backend, CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, SoftwareSigner, Threads,
+        WrappedKey,
     },
     store::{
         StoreError,
@@ -25,6 +26,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
+
+/// Threads for devices that have work at the same time: one for each, so that many may stall before
+/// another waits for them.
+const DEVICE_THREADS_MAX: usize = 4096;
 
 /// Key of the setting that holds the key store's header.
 pub const KEY_STORE: &str = "key_store";
@@ -171,7 +176,10 @@ pub async fn open_core(
         clock: clock.clone(),
         read_only: opened.report.read_only.clone(),
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads {
+        software: std::thread::available_parallelism().map_or(1, usize::from),
+        devices_max: DEVICE_THREADS_MAX,
+    };
     let (numbering, finisher) =
         Numbering::start(parts, |completions| Finisher::new(completions, clock.clone(), threads))
             .map_err(EngineError::Numbering)?;
@@ -258,11 +266,8 @@ impl Core {
                 if signer.public_key() != device.public_key {
                     return Err(EngineError::KeyContradicts { device: device.id.clone() });
                 }
-                self.finisher.pool().add_device(
-                    device.no,
-                    Backend::Proxy(Box::new(signer)),
-                    self.queue_len_max,
-                );
+                let session = Backend::Proxy(Box::new(signer));
+                self.finisher.pool().add_device(device.no, session, self.queue_len_max);
                 self.unusable().remove(&device.id);
             }
             Err(why) => {

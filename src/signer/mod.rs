@@ -20,7 +20,7 @@ pub use derive::CipherForm;
 pub use key::{DeviceKey, KeyError, SM2_IDENTITY};
 pub use keystore::{KeyStore, KeyStoreError, KeyStoreHeader, WrappedKey};
 pub use pin::{PinAttempt, PinRecords, PinResult};
-pub use pool::{Finished, Job, Pool, Results};
+pub use pool::{Finished, Job, Pool, Report, Results, Setup, Source, Takes, Threads};
 pub use remote::{KeySession, RemoteKey, RemoteSigner};
 pub use simulated::{Fault, Faults, RandomFaults, Segment, SimulatedConfig, SimulatedDevice};
 pub use software::{SoftwareSigner, verify, verify_independently};
