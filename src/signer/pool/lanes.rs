@@ -87,6 +87,17 @@ pub enum Takes {
     },
 }
 
+impl Takes {
+    /// Why not, if so.
+    #[must_use]
+    pub fn refusal(self) -> Option<String> {
+        match self {
+            Self::Yes { .. } => None,
+            Self::No { detail, .. } => Some(detail),
+        }
+    }
+}
+
 /// A device as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
