@@ -9,11 +9,10 @@ use super::{
     findings::{Field, Findings},
     lines, party,
     profile::Profile,
-    red, remark,
-    text::measure,
-    totals,
+    red, remark, totals,
 };
 use crate::{
+    gbk::measure,
     model::{Color, CstTime, Fen, Kind, Totals},
     pb::v1 as pb,
     refusal::{Reason, Refusal},

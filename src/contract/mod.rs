@@ -19,10 +19,10 @@ mod rates;
 mod red;
 mod remark;
 pub mod sample;
-mod text;
 mod totals;
 mod void;
 
+pub use crate::gbk::gbk_len;
 pub use check::check;
 pub use digest::digest;
 pub use normalise::normalise;
@@ -32,7 +32,6 @@ pub use profile::{
     Severities, Softening, TaxpayerIds, softening,
 };
 pub use qr::{QrFacts, check_qr};
-pub use text::gbk_len;
 pub use void::{VoidCase, may_void};
 
 use crate::{

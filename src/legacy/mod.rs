@@ -8,7 +8,6 @@ mod answer;
 mod ask;
 mod business;
 mod ca;
-mod charset;
 mod cms;
 mod codes;
 mod dialect;
@@ -19,21 +18,21 @@ mod fields;
 mod findings;
 mod issue;
 mod number;
-mod print;
 mod reply;
 mod request;
 mod row;
 mod table;
-mod xml;
 
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod tests;
 
+use crate::xml::{self, charset, print};
+
+pub use crate::xml::Charset;
 pub use answer::{Answer, Device, Found, Monitor, Segment, Standing, Stock};
 pub use business::{Call, Fault, MESSAGE_MAX, decode_business};
-pub use charset::Charset;
 pub use dialect::{Dialect, Doubt};
 pub use document::conversion_markdown;
 pub use edge::{Edge, RegistrySource};

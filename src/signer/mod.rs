@@ -14,6 +14,7 @@ mod pool;
 mod remote;
 pub mod sidecar;
 mod simulated;
+pub mod skserver;
 mod software;
 
 pub use derive::CipherForm;
@@ -28,7 +29,7 @@ pub use software::{SoftwareSigner, verify, verify_independently};
 use crate::{
     model::{CstTime, DeviceSerial, InvoiceNumber, Kind, Totals},
     pb::v1 as pb,
-    store::{Claim, Durable},
+    store::{Assignment, Claim, Durable},
 };
 use std::time::Duration;
 
@@ -182,6 +183,21 @@ pub trait DeviceNumbered: Send {
         kind: Kind,
         serial: &DeviceSerial,
     ) -> Result<Option<DeviceAnswer>, SignerError>;
+
+    /// What the device issued under a claim's serial, if anything. A backend that signs for its
+    /// device needs the claim's record for it, and overrides this: after a restart nothing else has it.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Refused` when the device does not number the claim.
+    fn recover(&mut self, claim: &Durable<Claim>) -> Result<Option<DeviceAnswer>, SignerError> {
+        match &claim.assignment {
+            Assignment::ByDevice { device_serial, .. } => self.query(claim.kind, device_serial),
+            Assignment::Numbered { .. } => Err(SignerError::Refused {
+                device: claim.device.to_string(),
+                detail: "the claim has its number already".into(),
+            }),
+        }
+    }
 
     /// How long after sending the device may still be at work; "not issued" holds only after it.
     fn quiescence(&self) -> Duration;

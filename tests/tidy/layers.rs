@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "config",
         "convert",
+        "gbk",
         "health",
         "metrics",
         "model",
@@ -20,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "status",
         "tasks",
         "transport",
+        "xml",
     ],
     &["store"],
     &["admission", "contract", "delivery", "identity", "numbering", "signer"],
@@ -32,15 +34,17 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules that may name less than their layer allows.
 const ONLY: &[(&str, &[&str])] = &[
-    ("contract", &["convert", "model", "pb", "refusal", "registry"]),
+    ("contract", &["convert", "gbk", "model", "pb", "refusal", "registry"]),
     ("authority", LAYERS[0]),
     // The foundations: what everything names must not name much itself.
     ("convert", &[]),
+    ("gbk", &[]),
     ("refusal", &[]),
     ("secret", &[]),
     ("tasks", &[]),
     ("model", &["convert", "pb", "refusal"]),
     ("pb", &["status"]),
+    ("xml", &["gbk"]),
 ];
 
 /// Edges that go sideways or up, for the types that a module is handed: (who, of whom, which).

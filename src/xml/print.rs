@@ -2,25 +2,26 @@
 
 /// Writes an answer. Elements are closed in the order in which they were opened.
 #[derive(Debug)]
-pub(super) struct Printer {
+pub struct Printer {
     out: String,
     open: Vec<&'static str>,
 }
 
 impl Printer {
     /// Starts with a declaration of `label`.
-    pub(super) fn new(label: &str) -> Self {
+    #[must_use]
+    pub fn new(label: &str) -> Self {
         let out = format!("<?xml version=\"1.0\" encoding=\"{label}\"?>");
         Self { out, open: Vec::new() }
     }
 
     /// Opens an element.
-    pub(super) fn open(&mut self, name: &'static str) {
+    pub fn open(&mut self, name: &'static str) {
         self.open_with(name, &[]);
     }
 
     /// Opens an element with attributes.
-    pub(super) fn open_with(&mut self, name: &'static str, attributes: &[(&str, &str)]) {
+    pub fn open_with(&mut self, name: &'static str, attributes: &[(&str, &str)]) {
         self.out.push('<');
         self.out.push_str(name);
         for (key, value) in attributes {
@@ -35,7 +36,7 @@ impl Printer {
     }
 
     /// Closes the innermost element.
-    pub(super) fn close(&mut self) {
+    pub fn close(&mut self) {
         if let Some(name) = self.open.pop() {
             self.out.push_str("</");
             self.out.push_str(name);
@@ -44,14 +45,15 @@ impl Printer {
     }
 
     /// An element with text.
-    pub(super) fn leaf(&mut self, name: &'static str, value: &str) {
+    pub fn leaf(&mut self, name: &'static str, value: &str) {
         self.open(name);
         escape(&mut self.out, value);
         self.close();
     }
 
     /// Closes what is open.
-    pub(super) fn finish(mut self) -> String {
+    #[must_use]
+    pub fn finish(mut self) -> String {
         while !self.open.is_empty() {
             self.close();
         }
@@ -81,7 +83,7 @@ fn escape(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::legacy::xml;
+    use crate::xml;
     use proptest::prelude::*;
 
     #[test]

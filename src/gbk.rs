@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 
 /// What text comes to on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Measured {
+pub struct Measured {
     /// Length. Unit: GBK bytes; a character outside GBK counts as two.
-    pub(super) gbk_bytes: usize,
+    pub gbk_bytes: usize,
     /// The first control character.
-    pub(super) control: Option<char>,
+    pub control: Option<char>,
     /// The first character outside GBK.
-    pub(super) foreign: Option<char>,
+    pub foreign: Option<char>,
 }
 
 /// Length of `text` on the device. Unit: GBK bytes. `None` when a character is outside GBK.
@@ -23,7 +23,7 @@ pub fn gbk_len(text: &str) -> Option<usize> {
 }
 
 /// Measures text. Plain ASCII, the common case, meets no table.
-pub(super) fn measure(text: &str) -> Measured {
+pub fn measure(text: &str) -> Measured {
     let printable = |byte: &u8| matches!(byte, 0x20..0x7f);
     if text.as_bytes().iter().all(printable) {
         return Measured { gbk_bytes: text.len(), ..Measured::default() };

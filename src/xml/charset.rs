@@ -2,7 +2,7 @@
 //! the answer goes out in the same encoding. Nothing is replaced on the way in; on the way out a
 //! character that the caller's encoding lacks becomes a numeric character reference.
 
-use crate::contract::gbk_len;
+use crate::gbk::gbk_len;
 use encoding_rs::{GB18030, GBK};
 use std::borrow::Cow;
 
@@ -86,7 +86,7 @@ fn referenced(text: &str) -> String {
 
 /// Why the bytes are not what the message says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CharsetError {
+pub enum CharsetError {
     /// Declared with a name that is not offered.
     #[error("encoding {0:?} is not offered; use utf-8, gbk, gb2312 or gb18030")]
     Unknown(String),
@@ -128,7 +128,7 @@ pub(super) enum CharsetError {
 ///
 /// # Errors
 /// When the declaration is not true of every byte. The encoding to answer in comes along.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Cow<'_, str>, Charset), (CharsetError, Charset)> {
+pub fn decode(bytes: &[u8]) -> Result<(Cow<'_, str>, Charset), (CharsetError, Charset)> {
     let (bom, body) = split_bom(bytes);
     if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) {
         return Err((CharsetError::ByteOrderMark { declared: "utf-8" }, Charset::Utf8));

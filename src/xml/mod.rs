@@ -2,6 +2,11 @@
 //! and attackers do: document types, entities of one's own, processing instructions, depth, mixed
 //! content. Knows nothing of invoices. The tree holds what a caller sent, so it has no `Debug`.
 
+pub mod charset;
+pub mod print;
+
+pub use charset::Charset;
+
 use quick_xml::{
     Reader, XmlVersion,
     events::{BytesRef, BytesStart, Event},
@@ -20,7 +25,7 @@ const NAME_MAX: usize = 64;
 /// Why a text is not the XML that is read here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} (byte {at})")]
-pub(super) struct XmlError {
+pub struct XmlError {
     /// What is wrong. Holds nothing of the message.
     what: &'static str,
     /// Where, in bytes of the decoded text, from 0.
@@ -28,34 +33,40 @@ pub(super) struct XmlError {
 }
 
 /// An element: attributes, and either text or elements.
-pub(super) struct Element<'a> {
-    pub(super) name: &'a str,
+pub struct Element<'a> {
+    /// Its name, ASCII.
+    pub name: &'a str,
     attributes: Vec<(String, String)>,
     text: Cow<'a, str>,
-    pub(super) children: Vec<Element<'a>>,
+    /// The elements in it, in order.
+    pub children: Vec<Element<'a>>,
     /// A comment stood in it, which text may not be split by: readers disagree on what is left.
     commented: bool,
 }
 
 impl<'a> Element<'a> {
     /// Its text, whole. Nothing but white space, as pretty-printers leave it, is empty.
-    pub(super) fn text(&self) -> &str {
+    #[must_use]
+    pub fn text(&self) -> &str {
         if is_blank(&self.text) { "" } else { &self.text }
     }
 
     /// An attribute's value.
-    pub(super) fn attribute(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&str> {
         let found = self.attributes.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
     /// The first element of a name.
-    pub(super) fn child(&self, name: &str) -> Option<&Element<'a>> {
+    #[must_use]
+    pub fn child(&self, name: &str) -> Option<&Element<'a>> {
         self.children.iter().find(|child| child.name == name)
     }
 
     /// The text of the first element of a name; empty without it.
-    pub(super) fn child_text(&self, name: &str) -> &str {
+    #[must_use]
+    pub fn child_text(&self, name: &str) -> &str {
         self.child(name).map_or("", Element::text)
     }
 }
@@ -69,7 +80,7 @@ fn is_blank(text: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong and where; nothing of what was sent.
-pub(super) fn parse(text: &str) -> Result<Element<'_>, XmlError> {
+pub fn parse(text: &str) -> Result<Element<'_>, XmlError> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.check_comments = true;
