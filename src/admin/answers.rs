@@ -55,11 +55,7 @@ pub(super) fn backend_of(value: i32) -> Option<BackendKind> {
     }
 }
 
-pub(super) fn device(
-    registry: &Registry,
-    device: &Device,
-    core: &Core,
-) -> pb::Device {
+pub(super) fn device(registry: &Registry, device: &Device, core: &Core) -> pb::Device {
     let health = devices::health(core, device.no);
     let unusable_reason = core.unusable_reason(device);
     let taxpayer = registry.taxpayers.get(&device.taxpayer);

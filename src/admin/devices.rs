@@ -151,10 +151,12 @@ pub(super) async fn assign(
 
 fn known(service: &Service, id: &str) -> Result<crate::registry::Device, Status> {
     let registry = service.core.numbering.registry();
-    registry.device_by_id(id).map(|device| crate::registry::Device::clone(device)).ok_or_else(|| {
-        let hint = format!("there is no device {id}");
-        status::refused(&Refusal::new(Reason::NotFound, hint))
-    })
+    registry.device_by_id(id).map(|device| crate::registry::Device::clone(device)).ok_or_else(
+        || {
+            let hint = format!("there is no device {id}");
+            status::refused(&Refusal::new(Reason::NotFound, hint))
+        },
+    )
 }
 
 fn not_bound(error: &BindError) -> Status {

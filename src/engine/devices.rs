@@ -11,11 +11,12 @@ use crate::{
     refusal::chain,
     registry::{BackendKind, Device, DeviceConnection, Via},
     signer::{
-        Backend, CipherForm, DeviceKey, RemoteKey, RemoteSigner, Setup, SignerError, SkServer,
-        SkServerConfig, SoftwareSigner, Source, WrappedKey,
+        Backend, CipherForm, DeviceKey, RemoteKey, RemoteSigner, Setup, SignerError,
+        SoftwareSigner, Source, WrappedKey,
         sidecar::{
             BoundKey, HardwareSpec, KeyCheckError, ModuleSpec, SidecarSessions, TokenSelector,
         },
+        skserver::{SkServer, SkServerConfig},
     },
 };
 use std::{
@@ -229,9 +230,9 @@ impl Core {
                 let sessions = vec![Backend::Proxy(Box::new(signer))];
                 Ok(Setup { sessions, source: None, sessions_max: 1, queue_len_max })
             }
-            Place::Hardware(hardware) => self.hardware_source(device, &hardware, (key, form)).map(
-                |source| of(Arc::new(source), hardware.sessions_max),
-            ),
+            Place::Hardware(hardware) => self
+                .hardware_source(device, &hardware, (key, form))
+                .map(|source| of(Arc::new(source), hardware.sessions_max)),
             Place::Server(config) => {
                 if key.public_key() != device.public_key {
                     return Err(EngineError::KeyContradicts { device: device.id.clone() });
@@ -331,8 +332,7 @@ fn hardware(lock_dir: &Path, connection: DeviceConnection) -> Option<Hardware> {
             (to.module_path, TokenSelector::Sdf, label, to.pin_file, to.sessions_max)
         }
         Via::Skf(to) => {
-            let token =
-                TokenSelector::Skf { device: to.device_name, application: to.application };
+            let token = TokenSelector::Skf { device: to.device_name, application: to.application };
             (to.module_path, token, to.container, to.pin_file, 1)
         }
         Via::Skserver(_) => return None,

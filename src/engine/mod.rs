@@ -14,12 +14,8 @@ use crate::{
     model::{BatchNo, Kind},
     numbering::{self, Numbering, Parts, StartError, finisher::Finisher},
     refusal::Refusal,
-    registry::{BackendKind, Device},
     secret::Secret,
-    signer::{
-        Backend, CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, SoftwareSigner, Threads,
-        WrappedKey,
-    },
+    signer::{CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, Threads, sidecar::Sidecars},
     store::{
         StoreError,
         embedded::{self, Checkpointer, Options, StartReport},
@@ -281,11 +277,7 @@ impl Core {
 
     /// Whether the daemon issues, and what stands against it.
     #[must_use]
-    pub fn readiness(
-        numbering: &Numbering,
-        finisher: &Finisher,
-        unusable: &Unusable,
-    ) -> Readiness {
+    pub fn readiness(numbering: &Numbering, finisher: &Finisher, unusable: &Unusable) -> Readiness {
         let mut reasons: Vec<String> = numbering.stalled().into_iter().collect();
         let broken = unusable.lock().unwrap_or_else(PoisonError::into_inner);
         let registry = numbering.registry();

@@ -75,7 +75,7 @@ impl Record {
 }
 
 /// The records of a daemon. Its calls block; they are made from plain threads alone.
-pub struct PinBook {
+pub(super) struct PinBook {
     numbering: Numbering,
     keys: Arc<KeyStore>,
     runtime: Handle,
@@ -94,7 +94,7 @@ fn setting(token: &str) -> String {
 impl PinBook {
     /// The records in these books. `runtime` runs what waits for the books.
     #[must_use]
-    pub fn new(numbering: Numbering, keys: Arc<KeyStore>, runtime: Handle) -> Self {
+    pub(super) fn new(numbering: Numbering, keys: Arc<KeyStore>, runtime: Handle) -> Self {
         Self { numbering, keys, runtime }
     }
 
@@ -110,7 +110,7 @@ impl PinBook {
 
 /// Lets one PIN be presented to a token, whatever came of the last. For an operator, with an audit
 /// entry of its own.
-pub fn unlocked(token: &str) -> (String, Vec<u8>) {
+pub(super) fn unlocked(token: &str) -> (String, Vec<u8>) {
     (setting(token), Record { state: State::Unlocked, digest: [0; 32] }.to_bytes())
 }
 

@@ -512,10 +512,7 @@ pub(super) fn batch(connection: &Connection, no: BatchNo) -> Result<DeliveryBatc
     Ok(delivery)
 }
 
-pub(super) fn setting(
-    connection: &Connection,
-    key: &str,
-) -> Result<Option<Vec<u8>>, StoreError> {
+pub(super) fn setting(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let row: Option<(Vec<u8>, i64)> = connection
         .prepare_cached("SELECT value, crc FROM setting WHERE key = ?")
         .and_then(|mut statement| {

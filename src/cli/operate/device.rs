@@ -132,7 +132,10 @@ fn connection(backend: BackendName, at: ConnectionArgs) -> Result<Option<pb::Dev
         BackendName::Skserver => Via::Skserver(pb::SkServerConnection {
             url: need(at.url, "--url")?,
             kpzdbs: need(at.kpzdbs, "--kpzdbs")?,
-            ca_file: at.ca_file.as_deref().map_or(Ok(String::new()), |ca| absolute(ca, "--ca-file"))?,
+            ca_file: at
+                .ca_file
+                .as_deref()
+                .map_or(Ok(String::new()), |ca| absolute(ca, "--ca-file"))?,
             timeout_ms: at.timeout_ms,
             quiescence_ms: at.quiescence_ms,
         }),

@@ -420,6 +420,7 @@ fn new_device(id: &str, backend: BackendKind, kinds: &[Kind]) -> NewDevice {
         test: true,
         public_key: Vec::new(),
         wrapped_key: None,
+        connection: None,
     }
 }
 

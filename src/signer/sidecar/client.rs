@@ -239,10 +239,10 @@ impl Supervisor {
     }
 
     fn prepare(&self, life: &Life) -> Result<(), Trouble> {
-        let token = match self.ask(life, Ask::Load(Load::new(&self.spec.module)))? {
-            Answer::Loaded(token) => token,
+        match self.ask(life, Ask::Load(Load::new(&self.spec.module)))? {
+            Answer::Loaded(token) => tracing::info!(token, "a token is found"),
             _ => return Err(life.nonsense().into()),
-        };
+        }
         let Some(path) = &self.spec.pin_file else { return Ok(()) };
         let tries = match self.ask(life, Ask::Tries(Nothing {}))? {
             Answer::Tries(tries) => tries.into(),
@@ -251,12 +251,12 @@ impl Supervisor {
         may_present(tries)?;
         let pin = pin_file::read(path)
             .map_err(|error| Trouble::new(Class::Permanent, &error.to_string()))?;
-        self.log_in(life, &token, &pin)
+        self.log_in(life, &pin)
     }
 
-    fn log_in(&self, life: &Life, token: &str, pin: &Secret<String>) -> Result<(), Trouble> {
+    fn log_in(&self, life: &Life, pin: &Secret<String>) -> Result<(), Trouble> {
         let refused = |why: String| Trouble::new(Class::Pin, &why);
-        let attempt = self.pins.begin(token, pin).map_err(refused)?;
+        let attempt = self.pins.begin(&self.spec.module.record_name(), pin).map_err(refused)?;
         let asked = self.ask(life, Ask::LogIn(LogIn { pin: pin.expose().clone() }));
         let (result, answer) = match asked {
             Ok(Answer::LoggedIn(_)) => (PinResult::Good, Ok(())),

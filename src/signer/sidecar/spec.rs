@@ -71,6 +71,22 @@ pub struct ModuleSpec {
     pub token: TokenSelector,
 }
 
+impl ModuleSpec {
+    /// Names the PIN record of the token: the same whichever library or slot it is reached by, so
+    /// that no second path gives a barred PIN another try. A crypto machine has no name but its
+    /// library's.
+    #[must_use]
+    pub fn record_name(&self) -> String {
+        match &self.token {
+            TokenSelector::Pkcs11 { label, serial } => {
+                format!("pkcs11/{label}/{}", serial.as_deref().unwrap_or_default())
+            }
+            TokenSelector::Sdf => format!("sdf/{}", self.module.display()),
+            TokenSelector::Skf { device, application } => format!("skf/{device}/{application}"),
+        }
+    }
+}
+
 /// Memory of a sidecar process unless configured: 512 MiB, many times what a driver needs.
 pub const MEMORY_MAX_BYTES: u64 = 512 << 20;
 
