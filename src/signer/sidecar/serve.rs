@@ -1,8 +1,8 @@
 //! The process side: serves one module over one socket until the other end closes it.
 //!
-//! The reader answers what needs no module and hands on the rest: loading, login, keys to the control
-//! thread, one by one; sessions to a thread each, so that one that hangs holds up no other. Nothing
-//! here retries. Invariant: a PIN is presented at most once in the life of a process.
+//! The reader answers what needs no module and hands on the rest: loading, login, keys to the
+//! control thread, one by one; sessions to a thread each, so that one that hangs holds up no other.
+//! Nothing here retries. Invariant: a PIN is presented at most once in the life of a process.
 
 use super::{
     module::{Class, Module, ModuleError, ModuleSession},
@@ -236,8 +236,8 @@ impl Server {
         })
     }
 
-    /// A session's thread; gives its last answer. The request's id becomes the session's: the daemon
-    /// never uses one twice.
+    /// A session's thread; gives its last answer. The request's id becomes the session's: the
+    /// daemon never uses one twice.
     fn session(&self, id: u64, label: &str) -> Option<(u64, Answer)> {
         let opened = match self.module.get() {
             Some(module) => module.open_session(label),
