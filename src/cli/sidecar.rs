@@ -5,6 +5,7 @@ use super::Exit;
 use crate::signer::sidecar::{self, ProcessOptions};
 use clap::Args;
 use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Serve one foreign module to the daemon behind stdin.
 #[derive(Debug, Args)]
@@ -24,6 +25,9 @@ pub(super) struct SidecarArguments {
 pub(super) fn run(arguments: SidecarArguments) -> anyhow::Result<Exit> {
     let SidecarArguments { lock, memory_max_bytes, sessions_max } = arguments;
     let options = ProcessOptions { lock, memory_max_bytes, sessions_max };
+    // Whoever stops the daemon may signal all its processes, but the daemon goes on signing until
+    // it is drained. Listened to and not heard, the signals end nothing.
+    let _deaf = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // In place: the main thread lives as long as the process, and nothing else runs here.
     tokio::task::block_in_place(|| sidecar::run(&options))?;
     Ok(Exit::Done)

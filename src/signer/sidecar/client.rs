@@ -1,8 +1,8 @@
 //! The sidecars of a daemon: one process for each module and token, started when it is needed,
 //! logged in once, restarted with backoff after it has ended.
 //!
-//! Invariant: while a process of a token lives, no other one is started, and a PIN is presented only
-//! under a durable record, once in the life of a process.
+//! Invariant: while a process of a token lives, no other one is started, and a PIN is presented
+//! only under a durable record, once in the life of a process.
 
 use super::{
     life::{CallError, Counters, Life},

@@ -298,6 +298,8 @@ fn command(program: &Path, spec: &HardwareSpec, socket: UnixStream) -> Command {
     };
     let mut command = Command::new(program);
     command.arg0("skproxy").arg("sidecar").args(options.arguments());
+    // What a terminal sends to the daemon's group is not for its sidecars.
+    command.process_group(0);
     // A foreign module sees nothing of ours: no setting and no passphrase from the environment.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SKPROXY_") {
@@ -363,6 +365,7 @@ fn hand_out(life: &Life, reader: &mut UnixStream, child: &mut Child) {
             Ok(None) => return,
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
+                io::ErrorKind::ConnectionReset => return,
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     // A child of the module may hold the socket open.
                     if child.try_wait().is_ok_and(|exit| exit.is_some()) {

@@ -186,8 +186,8 @@ fn private_key(session: &Session, label: &str) -> Result<ObjectHandle, ModuleErr
     }
 }
 
-/// SubjectPublicKeyInfo of a private key: from the public key or the certificate that shares its id,
-/// or its label when it has no id.
+/// SubjectPublicKeyInfo of a private key: from the public key or the certificate that shares its
+/// id, or its label when it has no id.
 fn public_key(
     session: &Session,
     private: ObjectHandle,

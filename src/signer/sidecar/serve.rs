@@ -1,8 +1,8 @@
 //! The process side: serves one module over one socket until the other end closes it.
 //!
-//! The reader answers what needs no module and hands on the rest: loading, login, keys to the control
-//! thread, one by one; sessions to a thread each, so that one that hangs holds up no other. Nothing
-//! here retries. Invariant: a PIN is presented at most once in the life of a process.
+//! The reader answers what needs no module and hands on the rest: loading, login, keys to the
+//! control thread, one by one; sessions to a thread each, so that one that hangs holds up no other.
+//! Nothing here retries. Invariant: a PIN is presented at most once in the life of a process.
 
 use super::{
     module::{Class, Module, ModuleError, ModuleSession},
@@ -65,6 +65,8 @@ struct Server {
 /// When the socket fails or says what is no request.
 pub(super) fn serve(socket: UnixStream, load: Loader, sessions_max: u32) -> io::Result<()> {
     let reader = socket.try_clone()?;
+    // The daemon kills a process whose socket has closed, so this one closes after the module.
+    let held = socket.try_clone()?;
     let server = Arc::new(Server {
         socket: Mutex::new(socket),
         load,
@@ -81,7 +83,13 @@ pub(super) fn serve(socket: UnixStream, load: Loader, sessions_max: u32) -> io::
     let (control, requests) = sync_channel(CONTROL_QUEUE_MAX);
     let result = spawn("sidecar-control", {
         let (server, ended) = (Arc::clone(&server), ended.clone());
-        move || server.control(&requests, &ended)
+        move || {
+            server.control(&requests, &ended);
+            // In this order: the last one to let go of the server closes the module, and that must
+            // be over before the end of this thread is told.
+            drop(server);
+            drop(ended);
+        }
     })
     .and_then(|()| server.read(reader, &control));
     drop((control, ended));
@@ -91,6 +99,7 @@ pub(super) fn serve(socket: UnixStream, load: Loader, sessions_max: u32) -> io::
     if all_ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout) {
         tracing::debug!("the module still hangs, and is left to the end of the process");
     }
+    drop(held);
     result
 }
 
@@ -218,6 +227,7 @@ impl Server {
             if let Some((id, answer)) = last {
                 server.reply(id, answer);
             }
+            drop(server);
             drop(ended);
         });
         started.map_err(|error| {
@@ -226,8 +236,8 @@ impl Server {
         })
     }
 
-    /// A session's thread; gives its last answer. The request's id becomes the session's: the daemon
-    /// never uses one twice.
+    /// A session's thread; gives its last answer. The request's id becomes the session's: the
+    /// daemon never uses one twice.
     fn session(&self, id: u64, label: &str) -> Option<(u64, Answer)> {
         let opened = match self.module.get() {
             Some(module) => module.open_session(label),

@@ -1,9 +1,9 @@
 //! What daemon and sidecar say to each other: frames over one socket, each with the id of its
 //! request, so that many calls are under way at once.
 //!
-//! A frame is its length (u32, big-endian, of what follows), a version byte and a message. Both ends
-//! are one binary, so the version only guards against a program that is no sidecar. The PIN crosses
-//! here and nowhere else; buffers are wiped, and no message prints it.
+//! A frame is its length (u32, big-endian, of what follows), a version byte and a message. Both
+//! ends are one binary, so the version only guards against a program that is no sidecar. The PIN
+//! crosses here and nowhere else; buffers are wiped, and no message prints it.
 
 use super::{
     module::{Class, FoundKey, ModuleError, Tries},
