@@ -9,3 +9,5 @@ mod load;
 mod sdf;
 #[cfg(test)]
 mod skf;
+#[cfg(test)]
+mod vectors;
