@@ -54,12 +54,12 @@ impl Emulator {
         log.lines().filter(|line| *line == function).count()
     }
 
-    /// Waits until a function has been called.
+    /// Waits until a function has been called so often.
     #[track_caller]
-    pub(crate) fn wait_for(&self, function: &str) {
+    pub(crate) fn wait_for(&self, function: &str, times: usize) {
         let begin = monotonic();
-        while self.calls(function) == 0 {
-            assert!(begin.elapsed() < Duration::from_secs(30), "{function} is never called");
+        while self.calls(function) < times {
+            assert!(begin.elapsed() < Duration::from_secs(30), "{function} is not called");
             thread::yield_now();
         }
     }

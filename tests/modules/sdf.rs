@@ -233,20 +233,22 @@ fn each_step_of_loading_says_what_failed() {
 }
 
 #[test]
-fn a_call_that_hangs_hangs_alone_and_is_not_ended_here() {
+fn calls_that_hang_hold_no_other_and_are_not_ended_here() {
     let (emulator, module) = logged_in("");
-    let mut hung = module.open_session("2").unwrap();
+    let hung = [module.open_session("2").unwrap(), module.open_session("2").unwrap()];
     let other = module.open_session("2").unwrap();
     emulator.control(&with_pin("hang SDF_InternalSign_ECC"));
     thread::scope(|scope| {
-        let call = scope.spawn(move || sign(hung.as_mut()));
-        emulator.wait_for("SDF_InternalSign_ECC");
-        // What needs no signature goes on beside it.
+        let calls = hung.map(|mut session| scope.spawn(move || sign(session.as_mut())));
+        emulator.wait_for("SDF_InternalSign_ECC", 2);
+        // What needs no signature goes on beside them.
         module.find_key("2").unwrap();
         drop(other);
-        assert!(!call.is_finished());
+        assert!(calls.iter().all(|call| !call.is_finished()));
         emulator.control(&with_pin(""));
-        assert!(call.join().unwrap().is_ok());
+        for call in calls {
+            assert!(call.join().unwrap().is_ok());
+        }
     });
 }
 

@@ -133,7 +133,7 @@ impl Module for Sdf {
         match &mut state.login {
             Login::Never => return Ok(Box::new(self.session(&mut state, key)?)),
             Login::Barred => {
-                let detail = "a presented password failed: log in again";
+                let detail = "the last presentation of the password failed: log in again";
                 return Err(gm::failure(Class::Pin, "PASSWORD_BARRED", detail));
             }
             Login::Proven { .. } if key != self.key => {

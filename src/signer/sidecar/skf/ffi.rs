@@ -121,8 +121,10 @@ impl Api {
         let mut state = 0;
         // SAFETY: a live C string and a live place for a ULONG.
         let code = unsafe { (self.0.device_state)(device.as_ptr().cast_mut(), &raw mut state) };
-        check(code, "SKF_GetDevState")?;
-        Ok(state == ABSENT)
+        match check(code, "SKF_GetDevState") {
+            Err(error) if error.code == codes::NOT_SUPPORTED => Ok(false),
+            answer => answer.map(|()| state == ABSENT),
+        }
     }
 
     pub(super) fn connect(&self, device: &CStr) -> Result<Handle, ModuleError> {
