@@ -293,7 +293,9 @@ fn every_code_ends_in_its_class() {
             drop(session);
             emulator.control(&format!("answer SKF_VerifyPIN {code:#x}"));
             if code != 0x0A00_0028 {
-                fails(log_in(&module, PIN), *class);
+                let error = fails(log_in(&module, PIN), *class);
+                let tells_tries = error.detail.contains("tries left");
+                assert_eq!(tells_tries, *class == Class::Pin, "{error}");
             }
             emulator.control(&format!("answer SKF_ExportPublicKey {code:#x}"));
             fails(module.find_key("KEY-1"), *class);

@@ -9,7 +9,7 @@
 
 use super::codes;
 use crate::signer::sidecar::{
-    ModuleError,
+    Class, ModuleError,
     gm::{self, FIELDS_LEN},
     library::functions,
 };
@@ -213,7 +213,13 @@ impl Api {
         let code = unsafe {
             (self.0.verify_pin)(application.0, USER, pin.as_mut_ptr().cast(), &raw mut left)
         };
-        check(code, &format!("SKF_VerifyPIN, {left} tries left"))
+        check(code, "SKF_VerifyPIN").map_err(|error| match error.class {
+            // Other failures leave it at nought, which would be a lie.
+            Class::Pin => {
+                ModuleError { detail: format!("SKF_VerifyPIN, {left} tries left"), ..error }
+            }
+            _ => error,
+        })
     }
 
     pub(super) fn containers(&self, application: Handle) -> Result<Vec<Vec<u8>>, ModuleError> {
