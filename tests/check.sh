@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR=${SKPROXY_TARGET:-$HOME/.cache/skproxy/target}
 # Nothing is built twice here, so the records for incremental builds are only cost.
 export CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 export PATH=$HOME/.cargo/bin:$PATH
-readonly PIP=(grpcio grpcio-tools grpcio-status grpcio-health-checking grpcio-reflection)
+readonly PIP=(grpcio grpcio-tools grpcio-status grpcio-health-checking grpcio-reflection gmalg)
 readonly NODE=(@bufbuild/buf@1.75.0 @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1)
 readonly BIN=$CARGO_TARGET_DIR/release
 
@@ -76,7 +76,7 @@ tools() {
     if [[ ! -x $NPM/node_modules/.bin/buf || ! -d $NPM/node_modules/@grpc/proto-loader ]]; then
         timeout 300 npm install --silent --no-audit --no-fund --prefix "$NPM" "${NODE[@]}"
     fi
-    if [[ ! -x $VENV/bin/python ]] || ! "$VENV/bin/python" -c 'import grpc_status, grpc_tools' 2>/dev/null; then
+    if [[ ! -x $VENV/bin/python ]] || ! "$VENV/bin/python" -c 'import gmalg, grpc_status, grpc_tools' 2>/dev/null; then
         python3 -m venv "$VENV"
         timeout 300 "$VENV/bin/pip" install --quiet --disable-pip-version-check "${PIP[@]}"
     fi
@@ -159,6 +159,7 @@ step 1800 "release build" cargo build --quiet --locked --workspace --release
 step 60 "service unit" unit_file
 step 120 "demo" demo_once
 step 300 "python client" "$VENV/bin/python" tests/clients/python/test_issue.py "$BIN/skproxy"
+step 200 "sm2 judged by python" "$VENV/bin/python" tests/clients/python/test_sm2.py "$BIN/skproxy"
 step 200 "javascript client" env NODE_PATH="$NPM/node_modules" \
     node tests/clients/node/test_issue.js "$BIN/skproxy"
 step 100 "metrics" metrics

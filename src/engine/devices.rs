@@ -329,7 +329,8 @@ fn hardware(lock_dir: &Path, connection: DeviceConnection) -> Option<Hardware> {
         }
         Via::Sdf(to) => {
             let label = to.key_index.to_string();
-            (to.module_path, TokenSelector::Sdf, label, to.pin_file, to.sessions_max)
+            let token = TokenSelector::Sdf { key: label.clone() };
+            (to.module_path, token, label, to.pin_file, to.sessions_max)
         }
         Via::Skf(to) => {
             let token = TokenSelector::Skf { device: to.device_name, application: to.application };

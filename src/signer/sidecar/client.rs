@@ -20,7 +20,7 @@ use crate::{
 use std::{
     collections::HashMap,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
@@ -122,6 +122,7 @@ impl Sidecars {
             pins: Arc::clone(&self.pins),
             counters: Arc::clone(&self.counters[&spec.module.token.standard()]),
             state: Mutex::default(),
+            presents: Mutex::default(),
         });
         supervisors.insert(spec.module.clone(), Arc::downgrade(&supervisor));
         Ok(supervisor)
@@ -136,6 +137,8 @@ pub(super) struct Supervisor {
     counters: Arc<Counters>,
     /// Held during a start: there is one login at a time, and who comes meanwhile waits for it.
     state: Mutex<State>,
+    /// Held while a session presents a password.
+    presents: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -249,21 +252,28 @@ impl Supervisor {
             _ => return Err(life.nonsense().into()),
         };
         may_present(tries)?;
-        let pin = pin_file::read(path)
-            .map_err(|error| Trouble::new(Class::Permanent, &error.to_string()))?;
-        self.log_in(life, &pin)
+        self.presenting(path, |pin| {
+            let asked = self.ask(life, Ask::LogIn(LogIn { pin: pin.expose().clone() }));
+            match asked {
+                Ok(Answer::LoggedIn(_)) => (PinResult::Good, Ok(())),
+                Ok(_) => (PinResult::Unknown, Err(life.nonsense().into())),
+                Err(trouble) if trouble.class == Class::Pin => (PinResult::Bad, Err(trouble)),
+                Err(trouble) => (PinResult::Unknown, Err(trouble)),
+            }
+        })
     }
 
-    fn log_in(&self, life: &Life, pin: &Secret<String>) -> Result<(), Trouble> {
+    /// Asks what presents the PIN to the token, between the records before and after.
+    fn presenting<T>(
+        &self,
+        pin_file: &Path,
+        ask: impl FnOnce(&Secret<String>) -> (PinResult, Result<T, Trouble>),
+    ) -> Result<T, Trouble> {
+        let pin = pin_file::read(pin_file)
+            .map_err(|error| Trouble::new(Class::Permanent, &error.to_string()))?;
         let refused = |why: String| Trouble::new(Class::Pin, &why);
-        let attempt = self.pins.begin(&self.spec.module.record_name(), pin).map_err(refused)?;
-        let asked = self.ask(life, Ask::LogIn(LogIn { pin: pin.expose().clone() }));
-        let (result, answer) = match asked {
-            Ok(Answer::LoggedIn(_)) => (PinResult::Good, Ok(())),
-            Ok(_) => (PinResult::Unknown, Err(life.nonsense().into())),
-            Err(trouble) if trouble.class == Class::Pin => (PinResult::Bad, Err(trouble)),
-            Err(trouble) => (PinResult::Unknown, Err(trouble)),
-        };
+        let attempt = self.pins.begin(&self.spec.module.record_name(), &pin).map_err(refused)?;
+        let (result, answer) = ask(&pin);
         // A result that is not durable bars the token, so a session must not outlive it.
         self.pins.end(attempt, result).map_err(refused)?;
         answer
@@ -285,10 +295,26 @@ impl Supervisor {
     /// # Errors
     /// What the module says; of class `Transient` when that ended the process.
     pub(super) fn open_session(&self, life: &Life, label: &str) -> Result<u64, Trouble> {
-        match self.ask_of_a_ready(life, Ask::OpenSession(label.to_owned()))? {
+        let open = || match self.ask_of_a_ready(life, Ask::OpenSession(label.to_owned()))? {
             Answer::Opened(handle) => Ok(handle),
             _ => Err(life.nonsense().into()),
+        };
+        let Some(path) = &self.spec.pin_file else { return open() };
+        if self.spec.module.token.standard() != Standard::Sdf {
+            return open();
         }
+        // The right to use a key of a crypto machine is a session's, so each session presents the
+        // password, one at a time.
+        let one = self.presents.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.presenting(path, |_| match open() {
+            Ok(handle) => (PinResult::Good, Ok(handle)),
+            Err(trouble) if trouble.class == Class::Pin => (PinResult::Bad, Err(trouble)),
+            // A machine that answers otherwise was not shown it: the good result stands.
+            Err(trouble) if life.is_alive() => (PinResult::Good, Err(trouble)),
+            Err(trouble) => (PinResult::Unknown, Err(trouble)),
+        });
+        drop(one);
+        opened
     }
 
     fn ask_of_a_ready(&self, life: &Life, ask: Ask) -> Result<Answer, Trouble> {

@@ -1,8 +1,10 @@
 //! Opens the foreign module that a request names. The one place that knows every standard.
 
 use super::{
-    module::{Class, Module, ModuleError},
+    module::{Module, ModuleError},
     pkcs11::Pkcs11Module,
+    sdf::Sdf,
+    skf::{Skf, SkfToken},
     spec::{ModuleSpec, TokenSelector},
 };
 
@@ -17,11 +19,10 @@ pub(super) fn load(spec: &ModuleSpec) -> Result<Box<dyn Module>, ModuleError> {
             Pkcs11Module::load(&spec.module, label, serial.as_deref())
                 .map(|module| -> Box<dyn Module> { Box::new(module) })
         }
-        TokenSelector::Sdf | TokenSelector::Skf { .. } => Err(ModuleError {
-            class: Class::Permanent,
-            code: 0,
-            name: "STANDARD".into(),
-            detail: format!("this build has no {} backend", spec.token.standard().name()),
-        }),
+        TokenSelector::Sdf { key } => Ok(Box::new(Sdf::load(&spec.module, key)?)),
+        TokenSelector::Skf { device, application } => {
+            let wanted = SkfToken { device: device.clone(), application: application.clone() };
+            Ok(Box::new(Skf::load(&spec.module, wanted)?))
+        }
     }
 }

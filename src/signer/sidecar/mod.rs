@@ -6,6 +6,8 @@
 //! `process` (what binds it), `serve` and `load`.
 
 mod client;
+mod gm;
+mod library;
 mod life;
 mod load;
 mod module;
@@ -13,13 +15,17 @@ mod pin_file;
 mod pkcs11;
 mod pkcs11_codes;
 mod process;
+mod sdf;
 mod serve;
 mod sessions;
+mod skf;
 mod spec;
 mod wire;
 
 pub use client::Sidecars;
 pub use module::{Class, FoundKey, Module, ModuleError, ModuleSession, Tries};
 pub use process::{ProcessError, ProcessOptions, run};
+pub use sdf::Sdf;
 pub use sessions::{BoundKey, KeyCheckError, SidecarSessions};
+pub use skf::{Skf, SkfToken};
 pub use spec::{HardwareSpec, MEMORY_MAX_BYTES, ModuleSpec, SESSIONS_MAX, Standard, TokenSelector};

@@ -388,7 +388,7 @@ mod tests {
         fn start(sessions_max: u32) -> Self {
             let (socket, theirs) = UnixStream::pair().unwrap();
             let load: Loader = |spec| match spec.token {
-                TokenSelector::Sdf => Ok(Box::new(Toy)),
+                TokenSelector::Sdf { .. } => Ok(Box::new(Toy)),
                 _ => Err(ours(Class::Permanent, "no toy")),
             };
             let served = thread::spawn(move || serve(theirs, load, sessions_max));
@@ -397,7 +397,10 @@ mod tests {
 
         fn loaded(sessions_max: u32) -> Self {
             let mut daemon = Self::start(sessions_max);
-            let spec = ModuleSpec { module: "/toy.so".into(), token: TokenSelector::Sdf };
+            let spec = ModuleSpec {
+                module: "/toy.so".into(),
+                token: TokenSelector::Sdf { key: "1".into() },
+            };
             let loaded = daemon.ask(1, Ask::Load(Load::new(&spec)));
             assert_eq!(loaded, Answer::Loaded("toy".into()));
             daemon

@@ -39,8 +39,12 @@ pub enum TokenSelector {
         /// Its serial number; needed only when two tokens have one label.
         serial: Option<String>,
     },
-    /// The only crypto machine behind an SDF module.
-    Sdf,
+    /// A key of the crypto machine behind an SDF module: there the password is a key's, so each
+    /// has a process of its own.
+    Sdf {
+        /// Its index, in decimal digits.
+        key: String,
+    },
     /// An application of an SKF device.
     Skf {
         /// Device name, as `SKF_EnumDev` lists it.
@@ -56,7 +60,7 @@ impl TokenSelector {
     pub fn standard(&self) -> Standard {
         match self {
             Self::Pkcs11 { .. } => Standard::Pkcs11,
-            Self::Sdf => Standard::Sdf,
+            Self::Sdf { .. } => Standard::Sdf,
             Self::Skf { .. } => Standard::Skf,
         }
     }
@@ -81,7 +85,7 @@ impl ModuleSpec {
             TokenSelector::Pkcs11 { label, serial } => {
                 format!("pkcs11/{label}/{}", serial.as_deref().unwrap_or_default())
             }
-            TokenSelector::Sdf => format!("sdf/{}", self.module.display()),
+            TokenSelector::Sdf { key } => format!("sdf/{}/{key}", self.module.display()),
             TokenSelector::Skf { device, application } => format!("skf/{device}/{application}"),
         }
     }

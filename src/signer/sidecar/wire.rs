@@ -68,7 +68,7 @@ pub(super) struct Load {
     /// Path, in the bytes of the operating system.
     #[prost(bytes = "vec", tag = "2")]
     module: Vec<u8>,
-    /// Label of a PKCS#11 token, name of an SKF device.
+    /// Label of a PKCS#11 token, index of an SDF key, name of an SKF device.
     #[prost(string, tag = "3")]
     name: String,
     /// Serial of a PKCS#11 token, application of an SKF device.
@@ -91,7 +91,7 @@ impl Load {
             TokenSelector::Pkcs11 { label, serial } => {
                 (WireStandard::Pkcs11, label.clone(), serial.clone())
             }
-            TokenSelector::Sdf => (WireStandard::Sdf, String::new(), None),
+            TokenSelector::Sdf { key } => (WireStandard::Sdf, key.clone(), None),
             TokenSelector::Skf { device, application } => {
                 (WireStandard::Skf, device.clone(), Some(application.clone()))
             }
@@ -104,7 +104,7 @@ impl Load {
         let token = match self.standard() {
             WireStandard::Unspecified => return None,
             WireStandard::Pkcs11 => TokenSelector::Pkcs11 { label: self.name, serial: self.second },
-            WireStandard::Sdf => TokenSelector::Sdf,
+            WireStandard::Sdf => TokenSelector::Sdf { key: self.name },
             WireStandard::Skf => {
                 TokenSelector::Skf { device: self.name, application: self.second? }
             }
@@ -306,7 +306,7 @@ impl Standard {
     fn selector(self) -> TokenSelector {
         match self {
             Self::Pkcs11 => TokenSelector::Pkcs11 { label: "t".into(), serial: Some("7".into()) },
-            Self::Sdf => TokenSelector::Sdf,
+            Self::Sdf => TokenSelector::Sdf { key: "1".into() },
             Self::Skf => TokenSelector::Skf { device: "d".into(), application: "a".into() },
         }
     }
