@@ -18,7 +18,7 @@ mod sessions;
 mod spec;
 mod wire;
 
-pub use client::Sidecars;
+pub use client::{SidecarStats, Sidecars};
 pub use module::{Class, FoundKey, Module, ModuleError, ModuleSession, Tries};
 pub use process::{ProcessError, ProcessOptions, run};
 pub use sessions::{BoundKey, KeyCheckError, SidecarSessions};
