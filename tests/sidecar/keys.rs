@@ -2,10 +2,16 @@
 
 use crate::{
     pins::MemoryPins,
-    token::{Token, library, open_in_time, program, wait_for},
+    token::{PIN, Token, library, open_in_time, program, softhsm, wait_for},
+};
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    object::{Attribute, CertificateType, ObjectClass},
+    session::UserType,
+    types::AuthPin,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
-use p256::pkcs8::EncodePublicKey as _;
+use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use skproxy::{
     clock,
     signer::{
@@ -13,7 +19,7 @@ use skproxy::{
         sidecar::{KeyCheckError, Sidecars, TokenSelector},
     },
 };
-use std::{path::Path, sync::Arc, thread};
+use std::{env, fs, path::Path, process::Command, sync::Arc, thread};
 
 fn sidecars() -> Sidecars {
     Sidecars::with_program(program(), Arc::new(MemoryPins::default()))
@@ -41,13 +47,16 @@ fn ten_thousand_signatures_over_four_sessions_verify_and_every_session_is_closed
     for (digest, raw) in &signed {
         token.verify(digest, raw);
     }
+    let [stats] = &sidecars.stats()[..] else { panic!("one process runs") };
+    assert_eq!((stats.sessions_opened, stats.sessions_closed), (4, 4));
+    assert!((1 << 20..512 << 20).contains(&stats.resident_bytes), "{stats:?}");
     let measured = recorder.handle().render();
     for line in [
         r#"skproxy_signer_sidecar_sessions_opened_total{backend="pkcs11"} 4"#,
         r#"skproxy_signer_sidecar_sessions_closed_total{backend="pkcs11"} 4"#,
         r#"skproxy_signer_sidecar_restarts_total{backend="pkcs11"} 0"#,
-        // Load, tries and login; for each session the key, its opening and its closing.
-        r#"skproxy_signer_sidecar_calls_total{backend="pkcs11"} 10015"#,
+        // Load, tries, login and stats; for each session its key, opening and closing.
+        r#"skproxy_signer_sidecar_calls_total{backend="pkcs11"} 10016"#,
     ] {
         assert!(measured.contains(line), "{line} is missing in\n{measured}");
     }
@@ -112,6 +121,50 @@ fn a_private_key_without_a_public_one_and_twins_of_one_label_are_refused() {
         assert!(matches!(error, SignerError::Refused { .. }), "{error}");
         assert!(error.to_string().contains(expect), "{error}");
     }
+}
+
+/// Set for the process that puts a certificate into a token: SoftHSM finds its settings in the
+/// environment, which a test must not change for all others.
+const CERTIFIER: &str = "TOKEN_TEST_CERTIFICATE";
+
+#[test]
+fn a_certificate_stands_in_for_a_missing_public_key() {
+    if let Some(certificate) = env::var_os(CERTIFIER) {
+        return put_certificate(&fs::read(certificate).unwrap());
+    }
+    let token = Token::new();
+    let key = token.import("certified", "06", &["--no-public-key"]);
+    let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
+    let pair = rcgen::KeyPair::from_pem(&pem).unwrap();
+    let parameters = rcgen::CertificateParams::new(vec!["token.example".into()]).unwrap();
+    fs::write(token.path("certificate"), parameters.self_signed(&pair).unwrap().der()).unwrap();
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "keys::a_certificate_stands_in_for_a_missing_public_key"])
+        .env(CERTIFIER, token.path("certificate"))
+        .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let found = sidecars().bind("D1", &token.spec(), "certified").unwrap();
+    assert_eq!(found.public_key, key.public_key().to_public_key_der().unwrap().as_bytes());
+}
+
+fn put_certificate(certificate: &[u8]) {
+    let library = Pkcs11::new(softhsm()).unwrap();
+    library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slot = library.get_slots_with_initialized_token().unwrap()[0];
+    let session = library.open_rw_session(slot).unwrap();
+    session.login(UserType::User, Some(&AuthPin::from(PIN.to_owned()))).unwrap();
+    let template = [
+        Attribute::Class(ObjectClass::CERTIFICATE),
+        Attribute::CertificateType(CertificateType::X_509),
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Id(vec![6]),
+        Attribute::Subject(Vec::new()),
+        Attribute::Value(certificate.to_vec()),
+    ];
+    session.create_object(&template).unwrap();
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn util(dir: &Path, arguments: &[&str]) {
 }
 
 /// Where Debian puts it.
-fn softhsm() -> PathBuf {
+pub(crate) fn softhsm() -> PathBuf {
     "/usr/lib/softhsm/libsofthsm2.so".into()
 }
 

@@ -43,6 +43,21 @@ const TRIES_TOO_FEW: u32 = 2;
 /// The running binary, also after an upgrade has replaced its file.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
+/// What a running sidecar says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SidecarStats {
+    /// Module and token.
+    pub module: ModuleSpec,
+    /// Process id.
+    pub process: u32,
+    /// Sessions opened since its start.
+    pub sessions_opened: u64,
+    /// Sessions closed since its start.
+    pub sessions_closed: u64,
+    /// Memory that lies in RAM. Unit: bytes; 0 when it is not known.
+    pub resident_bytes: u64,
+}
+
 /// Every sidecar of a daemon.
 pub struct Sidecars {
     program: PathBuf,
@@ -103,6 +118,17 @@ impl Sidecars {
             supervisor.find_key(&life, label)
         });
         found.map_err(|trouble| trouble.of(device_id))
+    }
+
+    /// Asks every running sidecar for its state. One that does not answer within its call deadline
+    /// is ended, as by any other call; one that is just starting is left out.
+    #[must_use]
+    pub fn stats(&self) -> Vec<SidecarStats> {
+        let supervisors: Vec<_> = {
+            let known = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+            known.values().filter_map(Weak::upgrade).collect()
+        };
+        supervisors.iter().filter_map(|supervisor| supervisor.stats()).collect()
     }
 
     fn supervisor(&self, spec: &HardwareSpec) -> Result<Arc<Supervisor>, Trouble> {
@@ -214,6 +240,25 @@ impl Supervisor {
                 state.pause_after(Duration::ZERO, clock::monotonic(), trouble.detail.clone());
                 Err(trouble)
             }
+        }
+    }
+
+    fn stats(&self) -> Option<SidecarStats> {
+        // Not waited for: a start may take as long as its deadline.
+        let life = Arc::clone(&self.state.try_lock().ok()?.life.as_ref()?.0);
+        match life.call(Ask::Stats(Nothing {}), self.spec.call_deadline) {
+            Ok(Answer::Stats(stats)) => Some(SidecarStats {
+                module: self.spec.module.clone(),
+                process: life.process(),
+                sessions_opened: stats.sessions_opened,
+                sessions_closed: stats.sessions_closed,
+                resident_bytes: stats.resident_bytes,
+            }),
+            Ok(_) => {
+                life.nonsense();
+                None
+            }
+            Err(_) => None,
         }
     }
 

@@ -22,7 +22,7 @@ mod skf;
 mod spec;
 mod wire;
 
-pub use client::Sidecars;
+pub use client::{SidecarStats, Sidecars};
 pub use module::{Class, FoundKey, Module, ModuleError, ModuleSession, Tries};
 pub use process::{ProcessError, ProcessOptions, run};
 pub use sdf::Sdf;
