@@ -340,35 +340,35 @@ impl Supervisor {
     /// # Errors
     /// What the module says; of class `Transient` when that ended the process.
     pub(super) fn open_session(&self, life: &Life, label: &str) -> Result<u64, Trouble> {
-        let open = || match self.ask_of_a_ready(life, Ask::OpenSession(label.to_owned()))? {
+        let deadline = self.spec.start_deadline;
+        let open = || life.call(Ask::OpenSession(label.to_owned()), deadline);
+        let opened = |asked| match judged(life, asked)? {
             Answer::Opened(handle) => Ok(handle),
             _ => Err(life.nonsense().into()),
         };
-        let Some(path) = &self.spec.pin_file else { return open() };
+        let Some(path) = &self.spec.pin_file else { return opened(open()) };
         if self.spec.module.token.standard() != Standard::Sdf {
-            return open();
+            return opened(open());
         }
         // The right to use a key of a crypto machine is a session's, so each session presents the
         // password, one at a time.
         let one = self.presents.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = self.presenting(path, |_| match open() {
-            Ok(handle) => (PinResult::Good, Ok(handle)),
-            Err(trouble) if trouble.class == Class::Pin => (PinResult::Bad, Err(trouble)),
-            // A machine that answers otherwise was not shown it: the good result stands.
-            Err(trouble) if life.is_alive() => (PinResult::Good, Err(trouble)),
-            Err(trouble) => (PinResult::Unknown, Err(trouble)),
+        let answer = self.presenting(path, |_| {
+            let asked = open();
+            let result = match &asked {
+                Err(CallError::Module(error)) if error.class == Class::Pin => PinResult::Bad,
+                // A machine that answers otherwise was not shown it: the good result stands.
+                Ok(_) | Err(CallError::Module(_)) => PinResult::Good,
+                Err(CallError::Ended(_)) => PinResult::Unknown,
+            };
+            (result, opened(asked))
         });
         drop(one);
-        opened
+        answer
     }
 
     fn ask_of_a_ready(&self, life: &Life, ask: Ask) -> Result<Answer, Trouble> {
-        match life.call(ask, self.spec.start_deadline) {
-            Err(CallError::Module(error)) if life.condemned_by(&error) => {
-                Err(Trouble::new(Class::Transient, &error.to_string()))
-            }
-            answer => Ok(answer?),
-        }
+        judged(life, life.call(ask, self.spec.start_deadline))
     }
 
     fn ask(&self, life: &Life, ask: Ask) -> Result<Answer, Trouble> {
@@ -387,6 +387,16 @@ impl State {
 fn backoff(ends: u32) -> Duration {
     let doublings = ends.saturating_sub(1).min(16);
     BACKOFF_MIN.saturating_mul(1 << doublings).min(BACKOFF_MAX)
+}
+
+/// What a ready process answered; an error that condemns it ends it.
+fn judged(life: &Life, asked: Result<Answer, CallError>) -> Result<Answer, Trouble> {
+    match asked {
+        Err(CallError::Module(error)) if life.condemned_by(&error) => {
+            Err(Trouble::new(Class::Transient, &error.to_string()))
+        }
+        answer => Ok(answer?),
+    }
 }
 
 /// Whether a PIN may be presented at all. A token without a counter gets one attempt, because a
