@@ -15,6 +15,9 @@ mod issue;
 mod message;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub use codes::{Class, classify};
 pub use config::SkServerConfig;
 pub use facts::{
