@@ -2,9 +2,9 @@
 //! HTTPS. It draws code, number and time itself.
 //!
 //! Invariants: an issue request (10008) is sent once per claim; what it brought is what the server
-//! then finds under our serial (10010), since issuing echoes neither serial nor content; whatever is
-//! not surely unsent or surely done is in doubt. One session is one connection, used by one thread.
-//! No PIN is held or sent here, and after a PIN error nothing is sent at all.
+//! then finds under our serial (10010), since issuing echoes neither serial nor content; whatever
+//! is not surely unsent or surely done is in doubt. One session is one connection, used by one
+//! thread. No PIN is held or sent here, and after a PIN error nothing is sent at all.
 
 mod codes;
 mod config;
