@@ -12,6 +12,8 @@ use std::{
 pub(super) enum Act {
     /// Answer with this text, in GBK, and status 200.
     Text(String),
+    /// The same; when the test says so, close the connection.
+    Last(String, mpsc::Receiver<()>),
     /// Write these bytes.
     Raw(Vec<u8>),
     /// Close the connection without an answer.
@@ -36,7 +38,7 @@ impl Act {
                 Some([head.into_bytes(), body].concat())
             }
             Self::Raw(bytes) => Some(bytes),
-            Self::Close => None,
+            Self::Close | Self::Last(..) => None,
         }
     }
 }
@@ -53,6 +55,8 @@ pub(super) struct Heard {
 pub(super) struct Canned {
     pub(super) url: String,
     pub(super) heard: mpsc::Receiver<Heard>,
+    /// Numbers of the connections that it has closed, in order.
+    pub(super) closed: mpsc::Receiver<usize>,
 }
 
 impl Canned {
@@ -60,16 +64,20 @@ impl Canned {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (tell, heard) = mpsc::sync_channel(acts.len().max(1));
+        let (tell_closed, closed) = mpsc::sync_channel(acts.len().max(1));
         thread::spawn(move || {
             let mut acts = acts.into_iter();
             for (nth, stream) in listener.incoming().enumerate() {
                 serve(stream.unwrap(), nth, &mut acts, &tell);
+                if tell_closed.send(nth).is_err() {
+                    return;
+                }
                 if acts.len() == 0 {
                     return;
                 }
             }
         });
-        Self { url, heard }
+        Self { url, heard, closed }
     }
 }
 
@@ -96,9 +104,17 @@ fn serve(
         let mut body = vec![0; len];
         reader.read_exact(&mut body).unwrap();
         drop(tell.send(Heard { connection, head, body }));
-        match acts.next().unwrap().bytes() {
+        let (act, close) = match acts.next().unwrap() {
+            Act::Last(text, close) => (Act::Text(text), Some(close)),
+            act => (act, None),
+        };
+        match act.bytes() {
             Some(bytes) => drop(writer.write_all(&bytes)),
             None => return,
+        }
+        if let Some(close) = close {
+            close.recv().unwrap();
+            return;
         }
     }
 }

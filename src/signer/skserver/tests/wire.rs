@@ -4,7 +4,7 @@ use super::{
     canned::{Act, Canned},
     *,
 };
-use std::net::TcpListener;
+use std::{net::TcpListener, sync::mpsc};
 
 const GOLDEN: &[u8] = include_bytes!("../../../../tests/vectors/skserver/issue_10008_gbk.xml");
 
@@ -44,6 +44,19 @@ fn a_connection_is_kept_and_a_closed_one_is_replaced() {
     }
     let connections: Vec<_> = server.heard.iter().map(|heard| heard.connection).collect();
     assert_eq!(connections, [0, 0, 0, 1], "the closed one's question is asked again");
+}
+
+/// Else it would be written into a connection that is gone, and be in doubt for nothing.
+#[test]
+fn a_connection_that_was_closed_meanwhile_carries_no_issue_request() {
+    let Act::Text(text) = next("00000001") else { panic!("a text") };
+    let (close, closing) = mpsc::sync_channel(1);
+    let server = Canned::new(vec![Act::Last(text, closing), Act::code("-10306", "")]);
+    let mut session = session(&server.url);
+    session.next_number(Kind::ENormal).unwrap();
+    close.send(()).unwrap();
+    assert_eq!(server.closed.recv(), Ok(0));
+    assert_eq!(word(&session.issue(&sample_claim(1))), "refused");
 }
 
 /// An answer that comes twice must not be taken for the next request's.
