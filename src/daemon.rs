@@ -188,7 +188,8 @@ async fn serve(
     let ops_address = ops_socket.local_addr().map_err(io)?;
     let probe = {
         let (numbering, unusable) = (numbering.clone(), Arc::clone(&unusable));
-        Arc::new(move || Core::readiness(&numbering, &unusable))
+        let finisher = Arc::clone(&finisher);
+        Arc::new(move || Core::readiness(&numbering, &finisher, &unusable))
     };
     let admin_socket = config.admin_socket.clone();
     let admin = admin::bind(&admin_socket).map_err(|source| BuildError::Listen {

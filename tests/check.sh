@@ -59,6 +59,7 @@ tools() {
     have cmake || packages+=(cmake)
     have openssl || packages+=(openssl)
     have sqlite3 || packages+=(sqlite3)
+    have softhsm2-util || packages+=(softhsm2)
     have promtool || packages+=(prometheus)
     have npm || packages+=(npm)
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)

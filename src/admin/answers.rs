@@ -1,6 +1,8 @@
 //! The registry as the admin contract shows it.
 
+use super::devices;
 use crate::{
+    engine::Core,
     model::{Kind, SeriesNo},
     numbering::Series,
     pb::{admin::v1 as pb, v1},
@@ -32,6 +34,10 @@ pub(super) fn backend(kind: BackendKind) -> pb::DeviceBackend {
     match kind {
         BackendKind::SoftwareP256 => pb::DeviceBackend::SoftwareP256,
         BackendKind::SoftwareSm2 => pb::DeviceBackend::SoftwareSm2,
+        BackendKind::Pkcs11 => pb::DeviceBackend::Pkcs11,
+        BackendKind::Sdf => pb::DeviceBackend::Sdf,
+        BackendKind::Skf => pb::DeviceBackend::Skf,
+        BackendKind::SkServer => pb::DeviceBackend::Skserver,
         // Never made through this contract; the simulator is attached by tests.
         BackendKind::SimulatedDevice => pb::DeviceBackend::Unspecified,
     }
@@ -42,14 +48,16 @@ pub(super) fn backend_of(value: i32) -> Option<BackendKind> {
         pb::DeviceBackend::Unspecified => None,
         pb::DeviceBackend::SoftwareP256 => Some(BackendKind::SoftwareP256),
         pb::DeviceBackend::SoftwareSm2 => Some(BackendKind::SoftwareSm2),
+        pb::DeviceBackend::Pkcs11 => Some(BackendKind::Pkcs11),
+        pb::DeviceBackend::Sdf => Some(BackendKind::Sdf),
+        pb::DeviceBackend::Skf => Some(BackendKind::Skf),
+        pb::DeviceBackend::Skserver => Some(BackendKind::SkServer),
     }
 }
 
-pub(super) fn device(
-    registry: &Registry,
-    device: &Device,
-    unusable_reason: Option<&String>,
-) -> pb::Device {
+pub(super) fn device(registry: &Registry, device: &Device, core: &Core) -> pb::Device {
+    let health = devices::health(core, device.no);
+    let unusable_reason = core.unusable_reason(device);
     let taxpayer = registry.taxpayers.get(&device.taxpayer);
     pb::Device {
         device_id: device.id.clone(),
@@ -61,7 +69,9 @@ pub(super) fn device(
         enabled: device.enabled,
         test: device.test,
         public_key: device.public_key.clone(),
-        unusable_reason: unusable_reason.cloned().unwrap_or_default(),
+        unusable_reason: unusable_reason.unwrap_or_default(),
+        connection: device.connection.clone(),
+        health,
     }
 }
 

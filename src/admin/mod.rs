@@ -4,6 +4,7 @@
 mod answers;
 mod backup;
 pub mod client;
+mod devices;
 mod service;
 mod status;
 

@@ -1,13 +1,13 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{answers, backup, status};
+use super::{answers, backup, devices, status};
 use crate::{
     contract::gbk_len,
     engine::Core,
     identity::PeerCertificate,
     model::{ClaimId, InvoiceNumber, Kind},
-    numbering::{NewDevice, NewSegment},
+    numbering::NewSegment,
     pb::{
         admin::v1::{self as pb, admin_service_server::AdminService},
         v1,
@@ -15,15 +15,15 @@ use crate::{
     refusal::Refusal,
     registry::Route,
 };
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait, codegen::BoxStream};
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// The service of one connection: it knows who is on the other side.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     actor: String,
 }
 
@@ -33,7 +33,7 @@ impl Service {
     }
 
     /// Lets `decide` take part in a batch; its first argument is who asks.
-    async fn change<R: Send + 'static>(
+    pub(super) async fn change<R: Send + 'static>(
         &self,
         decide: impl FnOnce(&str, &mut crate::numbering::Round<'_>) -> Result<R, Refusal>
         + Send
@@ -44,17 +44,16 @@ impl Service {
         changed.map_err(|refusal| status::refused(&refusal))
     }
 
-    fn device(&self, id: &str) -> Result<pb::Device, Status> {
+    pub(super) fn device(&self, id: &str) -> Result<pb::Device, Status> {
         let registry = self.core.numbering.registry();
         let device = registry
             .device_by_id(id)
             .ok_or_else(|| status::invalid("device_id", "there is no such device"))?;
-        let unusable = self.core.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(answers::device(&registry, device, unusable.get(id)))
+        Ok(answers::device(&registry, device, &self.core))
     }
 
     /// Every series with its open claims, as one round sees them.
-    async fn series(&self, device_id: String) -> Result<Vec<pb::Series>, Status> {
+    pub(super) async fn series(&self, device_id: String) -> Result<Vec<pb::Series>, Status> {
         self.change(move |_, round| {
             let registry = round.registry();
             let mut all: Vec<_> = round.all_series().collect();
@@ -66,7 +65,7 @@ impl Service {
     }
 }
 
-fn token(field: &str, text: &str, len_max: usize) -> Result<(), Status> {
+pub(super) fn token(field: &str, text: &str, len_max: usize) -> Result<(), Status> {
     let fits = (1..=len_max).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     fits.then_some(()).ok_or_else(|| {
@@ -82,13 +81,13 @@ fn name(field: &str, text: &str) -> Result<(), Status> {
     })
 }
 
-fn digits(field: &str, text: &str, lens: &[usize]) -> Result<(), Status> {
+pub(super) fn digits(field: &str, text: &str, lens: &[usize]) -> Result<(), Status> {
     let fits = lens.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     fits.then_some(())
         .ok_or_else(|| status::invalid(field, &format!("digits are needed, {lens:?} of them")))
 }
 
-fn kind(field: &str, value: i32) -> Result<Kind, Status> {
+pub(super) fn kind(field: &str, value: i32) -> Result<Kind, Status> {
     Kind::from_wire(value).ok_or_else(|| status::invalid(field, "an invoice kind is needed"))
 }
 
@@ -97,7 +96,7 @@ fn number(field: &str, text: &str) -> Result<u32, Status> {
         .ok_or_else(|| status::invalid(field, "8 digits are needed, with leading zeros"))
 }
 
-fn reason(text: &str) -> Result<(), Status> {
+pub(super) fn reason(text: &str) -> Result<(), Status> {
     let fits = gbk_len(text).is_some_and(|len| (1..=200).contains(&len));
     fits.then_some(()).ok_or_else(|| status::invalid("reason", "1 to 200 bytes are needed"))
 }
@@ -232,71 +231,42 @@ impl AdminService for Service {
         &self,
         request: Request<pb::AddDeviceRequest>,
     ) -> Answer<pb::AddDeviceResponse> {
-        let new = request.into_inner().device.unwrap_or_default();
-        token("device.device_id", &new.device_id, 32)?;
-        digits("device.machine_number", &new.machine_number, &[12])?;
-        let backend = answers::backend_of(new.backend)
-            .ok_or_else(|| status::invalid("device.backend", "a backend is needed"))?;
-        let kinds: Result<_, _> =
-            new.kinds.iter().map(|value| kind("device.kinds", *value)).collect();
-        let kinds: std::collections::BTreeSet<Kind> = kinds?;
-        if kinds.is_empty() {
-            return Err(status::invalid("device.kinds", "at least one kind is needed"));
-        }
-        if self.core.profiles.get(&new.profile).is_none() {
-            let known = self.core.profiles.names().collect::<Vec<_>>().join(", ");
-            return Err(status::invalid("device.profile", &format!("one of {known} is needed")));
-        }
-        let (key, public_key) = self
-            .core
-            .keys
-            .generate(backend, &new.device_id)
-            .map_err(|error| status::internal(&error))?;
-        let device = NewDevice {
-            id: new.device_id.clone(),
-            taxpayer_id: new.taxpayer_id,
-            machine_number: new.machine_number,
-            backend,
-            kinds,
-            profile: new.profile,
-            test: new.test,
-            public_key,
-            wrapped_key: Some(key.0),
-        };
-        let device = self.change(move |actor, round| round.add_device(actor, device)).await?;
-        self.core.load_device(&device).map_err(|error| status::internal(&error))?;
-        let device = Some(self.device(&device.id)?);
-        Ok(Response::new(pb::AddDeviceResponse { device }))
+        devices::add(self, request.into_inner()).await
     }
 
     async fn list_devices(
         &self,
         request: Request<pb::ListDevicesRequest>,
     ) -> Answer<pb::ListDevicesResponse> {
-        let wanted = request.into_inner().device_id;
-        let registry = self.core.numbering.registry();
-        let unusable = self.core.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        let devices = registry.devices.values();
-        let mut devices: Vec<_> = devices
-            .filter(|device| wanted.is_empty() || device.id == wanted)
-            .map(|device| answers::device(&registry, device, unusable.get(&device.id)))
-            .collect();
-        devices.sort_by(|a, b| a.device_id.cmp(&b.device_id));
-        Ok(Response::new(pb::ListDevicesResponse { devices }))
+        Ok(devices::list(self, &request.into_inner()))
     }
 
     async fn set_device_enabled(
         &self,
         request: Request<pb::SetDeviceEnabledRequest>,
     ) -> Answer<pb::SetDeviceEnabledResponse> {
-        let request = request.into_inner();
-        let device = self
-            .change(move |actor, round| {
-                round.enable_device(actor, &request.device_id, request.enabled)
-            })
-            .await?;
-        let device = Some(self.device(&device.id)?);
-        Ok(Response::new(pb::SetDeviceEnabledResponse { device }))
+        devices::enable(self, request.into_inner()).await
+    }
+
+    async fn drain_device(
+        &self,
+        request: Request<pb::DrainDeviceRequest>,
+    ) -> Answer<pb::DrainDeviceResponse> {
+        devices::drain(self, request.into_inner()).await
+    }
+
+    async fn unlock_device(
+        &self,
+        request: Request<pb::UnlockDeviceRequest>,
+    ) -> Answer<pb::UnlockDeviceResponse> {
+        devices::unlock(self, request.into_inner()).await
+    }
+
+    async fn assign_device(
+        &self,
+        request: Request<pb::AssignDeviceRequest>,
+    ) -> Answer<pb::AssignDeviceResponse> {
+        devices::assign(self, request.into_inner()).await
     }
 
     async fn add_segment(
@@ -456,7 +426,8 @@ impl AdminService for Service {
     }
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
-        let readiness = Core::readiness(&self.core.numbering, &self.core.unusable);
+        let Core { numbering, finisher, unusable, .. } = &*self.core;
+        let readiness = Core::readiness(numbering, finisher, unusable);
         let (commits, open_claims, undelivered) = self.core.numbering.counts();
         let (ready, reasons) = (readiness.ready, readiness.reasons);
         let status = pb::GetStatusResponse { ready, reasons, commits, open_claims, undelivered };

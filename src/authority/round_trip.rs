@@ -98,6 +98,7 @@ fn registered(id: &str, public_key: &[u8]) -> Device {
         enabled: true,
         test: true,
         public_key: public_key.to_vec(),
+        connection: None,
     }
 }
 

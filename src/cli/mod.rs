@@ -11,6 +11,7 @@ mod operate;
 pub mod output;
 mod resume;
 mod serve;
+mod sidecar;
 mod simulate;
 mod skserver_sim;
 mod verify;
@@ -97,6 +98,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Serve one foreign module to the daemon behind stdin
+    #[command(hide = true)]
+    Sidecar(sidecar::SidecarArguments),
     #[command(flatten)]
     Operate(OperateCommand),
 }
@@ -114,6 +118,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Resume(arguments) => resume::run(arguments).await,
         Command::Explain { reason, format, .. } => explain_reason(reason.as_deref(), format),
+        Command::Sidecar(arguments) => sidecar::run(arguments),
         Command::Operate(command) => operate::run(command).await,
     };
     ended.unwrap_or_else(|error| {

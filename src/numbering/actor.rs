@@ -18,6 +18,8 @@ use crate::{
     metrics::metrics,
     model::{ClaimId, CstTime, DeviceNo, SeriesNo},
     refusal::{Reason, Refusal},
+    registry::Registry,
+    signer::Takes,
     store::{Books, Claim, CommitError, Committed, Loaded, Store, Voided},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -31,6 +33,9 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
+
+/// Longer than this a caller's patience does not last: it is refused before a number is spent.
+const DEVICE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Why numbering does not start.
 #[derive(Debug, thiserror::Error)]
@@ -237,9 +242,7 @@ impl<S: Store> Actor<S> {
         let (registry, finisher) = (Arc::clone(&self.book.registry), Arc::clone(&self.finisher));
         let skewed = self.shared.authority.skewed(now, elapsed, self.book.limits.clock_skew_max_s);
         let device = move |device: DeviceNo| {
-            if !finisher.pool().is_usable(device) {
-                return Err(device_absent());
-            }
+            takes(&registry, device, &finisher.pool().takes(device))?;
             skewed.judge(|| registry.province(device))
         };
         let mut round = self.book.round(&self.store, now, Gate { all, device: &device });
@@ -324,6 +327,16 @@ impl<S: Store> Actor<S> {
         }
     }
 
+    /// Too many wait already for a device that issues one by one.
+    fn device_busy(&self, series: SeriesNo, waiting: usize) -> Refusal {
+        let device = self.book.series.get(&series).map(|series| series.state.device);
+        let device = device.and_then(|no| self.book.registry.devices.get(&no));
+        let report = device.and_then(|device| self.finisher.pool().report(device.no));
+        let mean = report.map_or(Duration::ZERO, |report| report.mean);
+        let wait = mean.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
+        busy(device.map_or("", |device| &device.id), wait)
+    }
+
     fn pay(&mut self, owed: Owed, ended: &[ClaimId]) {
         match owed {
             Owed::Assign(Err(refusal), reply) | Owed::Resolve(Err(refusal), reply) => {
@@ -336,7 +349,8 @@ impl<S: Store> Actor<S> {
             Owed::Assign(Ok(Decision::Park(series, checked)), reply) => {
                 let parked = self.parked.entry(series).or_default();
                 if parked.len() >= self.book.limits.open_claims_max {
-                    return answer(reply, Err(device_busy(parked.len())));
+                    let waiting = parked.len();
+                    return answer(reply, Err(self.device_busy(series, waiting)));
                 }
                 parked.push_back((checked, reply));
             }
@@ -499,6 +513,10 @@ fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
         }
         Completion::DeviceIssued { claim, answer } => ended(round.adopt(claim, answer)),
         Completion::NothingIssued { claim, next } => ended(round.release(claim, next.as_ref())),
+        Completion::Invalid { claim, evidence } => {
+            round.freeze(claim, evidence);
+            Verdict::Kept
+        }
         Completion::DeviceNext { device, kind, next } => {
             if let Some(series) = round.series_of(*device, *kind) {
                 round.device_next(series, next.clone());
@@ -538,14 +556,30 @@ fn store_full() -> Refusal {
     Refusal::new(Reason::StoreFull, "the disk is full; nothing was spent, send it again later")
 }
 
-fn device_busy(waiting: usize) -> Refusal {
-    let hint = format!("the device is busy and {waiting} requests wait for it");
-    Refusal::new(Reason::SeriesBacklog, hint)
+/// Whether a new claim would be signed soon enough. Why a device fails is the operator's to see.
+fn takes(registry: &Registry, device: DeviceNo, takes: &Takes) -> Result<(), Refusal> {
+    let id = || registry.devices.get(&device).map_or_else(String::new, |device| device.id.clone());
+    match takes {
+        Takes::Yes { wait } if *wait > DEVICE_WAIT_MAX => Err(busy(&id(), *wait)),
+        Takes::Yes { .. } => Ok(()),
+        Takes::No { retry_after, .. } => {
+            let hint = format!(
+                "virtual device {} cannot sign now; nothing was spent, the operator can see why",
+                id()
+            );
+            let refusal = Refusal::new(Reason::DeviceUnavailable, hint);
+            Err(Refusal { retry_after: retry_after.or(refusal.retry_after), ..refusal })
+        }
+    }
 }
 
-fn device_absent() -> Refusal {
-    let hint = "the virtual device cannot sign now; nothing was spent, the operator can see why";
-    Refusal::new(Reason::DeviceUnavailable, hint)
+fn busy(device: &str, wait: Duration) -> Refusal {
+    let hint = format!(
+        "virtual device {device} is busy for about {:.1} s; nothing was spent",
+        wait.as_secs_f64()
+    );
+    let refusal = Refusal::new(Reason::SeriesBacklog, hint);
+    Refusal { retry_after: refusal.retry_after.max(Some(wait)), ..refusal }
 }
 
 fn not_issued() -> Refusal {

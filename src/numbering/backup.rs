@@ -158,7 +158,7 @@ mod tests {
     fn ended(turns_max: usize) -> (Result<BackupNews, Refusal>, bool, usize) {
         let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut store = embedded::open(&Options::in_dir(dir.path())).unwrap().store;
-        let bulk = RegistryChange::Setting("bulk", vec![1; 8 << 20]);
+        let bulk = RegistryChange::Setting("bulk".into(), vec![1; 8 << 20]);
         store.commit(Batch { registry: vec![bulk], ..Batch::default() }).unwrap();
         let (news, mut hearer) = mpsc::channel(NEWS_MAX);
         let end = news.clone().try_reserve_owned().unwrap();

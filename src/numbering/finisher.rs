@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     model::{ClaimId, DeviceNo, InvoiceNumber, Kind},
     refusal::{Reason, Refusal},
-    signer::{Finished, Job, Pool},
+    signer::{Finished, Job, Pool, SignerError, Threads},
     store::{Assignment, Claim, Durable, Voided},
 };
 use std::{
@@ -69,9 +69,9 @@ pub struct Finisher {
 }
 
 impl Finisher {
-    /// A finisher with a pool of `threads` threads for software devices.
+    /// A finisher with a pool of its own.
     #[must_use]
-    pub fn new(completions: Completions, clock: Clock, threads: usize) -> Arc<Self> {
+    pub fn new(completions: Completions, clock: Clock, threads: Threads) -> Arc<Self> {
         let finisher = Arc::new(Self {
             pool: OnceLock::new(),
             state: Mutex::new(State::default()),
@@ -205,6 +205,9 @@ impl Finisher {
                 self.state().asked.remove(&(device, kind));
                 self.completions.device_next(device, kind, next);
             }
+            Finished::Failed { claim, error: SignerError::AnswerInvalid { detail, .. } } => {
+                self.completions.invalid(claim, format!("SIGNER_ANSWER_INVALID: {detail}"));
+            }
             Finished::Failed { claim, error } => {
                 tracing::warn!(claim = claim.id.0, %error, "no signature yet; it is tried again");
                 // What was sent to a device is asked for; a numbered claim is signed again, which
@@ -272,6 +275,7 @@ impl Finisher {
 
     /// Sends what is due. To be called a few times a second.
     pub fn tick(&self) {
+        self.pool().tick();
         let now = self.clock.elapsed();
         let (due, ask) = {
             let mut state = self.state();
@@ -360,16 +364,14 @@ fn unsent(job: Job) -> Option<(Durable<Claim>, Attempt)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        numbering::{laws, mailbox::Mailbox},
-        signer::SignerError,
-    };
+    use crate::numbering::{laws, mailbox::Mailbox};
 
     #[test]
     fn the_quiescence_time_counts_from_when_the_answer_was_lost() {
         let clock = Clock::system();
         let completions = Completions(Arc::new(Mailbox::new(1)));
-        let finisher = Finisher::new(completions, clock.clone(), 1);
+        let finisher =
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 1 });
         let claim = laws::device_claim();
         let id = claim.id;
         // Its first attempt: no such device in the pool, so it waits as it would in a device's

@@ -386,6 +386,10 @@ impl Completions {
         self.0.complete(Completion::NothingIssued { claim, next });
     }
 
+    pub(crate) fn invalid(&self, claim: Durable<Claim>, evidence: String) {
+        self.0.complete(Completion::Invalid { claim, evidence });
+    }
+
     pub(crate) fn device_next(&self, device: DeviceNo, kind: Kind, next: Option<InvoiceNumber>) {
         self.0.complete(Completion::DeviceNext { device, kind, next });
     }

@@ -8,7 +8,9 @@ use crate::{
         SeriesNo, TaxpayerNo,
     },
     refusal::{Reason, Refusal},
-    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
+    registry::{
+        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Route, Taxpayer,
+    },
     store::{
         AuditEntry, DeliveryBatch, Incident, ReceiptRecord, RegistryChange, SegmentState,
         SeriesState,
@@ -35,8 +37,10 @@ pub struct NewDevice {
     pub test: bool,
     /// SubjectPublicKeyInfo, DER.
     pub public_key: Vec<u8>,
-    /// Wrapped key, for software keys.
+    /// Wrapped key: what a software device signs with, and every other derives its texts from.
     pub wrapped_key: Option<Vec<u8>>,
+    /// How it is reached; `None` for a key in memory.
+    pub connection: Option<DeviceConnection>,
 }
 
 /// A segment to be registered.
@@ -179,6 +183,7 @@ impl Round<'_> {
             enabled: true,
             test: new.test,
             public_key: new.public_key,
+            connection: new.connection,
         };
         for kind in &device.kinds {
             self.last.series = self.last.series.saturating_add(1);
@@ -219,6 +224,36 @@ impl Round<'_> {
         Ok(device)
     }
 
+    /// Lets a device's PIN be presented again. `record` is the setting that says so.
+    pub fn unlock_device(
+        &mut self,
+        actor: &str,
+        (id, reason): (&str, &str),
+        (key, value): (String, Vec<u8>),
+    ) {
+        self.put_setting(key, value);
+        self.audit(actor, format!("unlock device {id}: {reason}"));
+    }
+
+    /// Reaches a device elsewhere. Whoever asks has seen that its key is there.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn assign_device(
+        &mut self,
+        actor: &str,
+        id: &str,
+        connection: DeviceConnection,
+    ) -> Result<Device, Refusal> {
+        let device = self.registry().device_by_id(id).ok_or_else(|| absent("device", id))?;
+        let connection = Some(connection);
+        let device = Device { connection, ..Device::clone(device) };
+        self.registry_mut().put_device(device.clone());
+        self.batch.registry.push(RegistryChange::Device(device.clone(), None));
+        self.audit(actor, format!("assign device {id} to another connection"));
+        Ok(device)
+    }
+
     /// Adds or replaces a route.
     ///
     /// # Errors
@@ -231,8 +266,8 @@ impl Round<'_> {
     }
 
     /// Keeps a value of the daemon's own.
-    pub fn put_setting(&mut self, key: &'static str, value: Vec<u8>) {
-        self.batch.registry.push(RegistryChange::Setting(key, value));
+    pub fn put_setting(&mut self, key: impl Into<String>, value: Vec<u8>) {
+        self.batch.registry.push(RegistryChange::Setting(key.into(), value));
     }
 
     /// Registers a number segment.

@@ -164,7 +164,7 @@ impl Round<'_> {
                 return Err(Refusal::new(Reason::StoreReadOnly, hint));
             }
         }
-        self.batch.registry.push(RegistryChange::Setting(BEHIND, Vec::new()));
+        self.batch.registry.push(RegistryChange::Setting(BEHIND.into(), Vec::new()));
         self.audit(actor, format!("resume with {} ranges left out: {reason}", skipped.len()));
         Ok(skipped)
     }

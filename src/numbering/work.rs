@@ -31,6 +31,7 @@ pub(super) enum Completion {
     Signed { claim: Durable<Claim>, signed: Signed },
     DeviceIssued { claim: Durable<Claim>, answer: DeviceAnswer },
     NothingIssued { claim: Durable<Claim>, next: Option<InvoiceNumber> },
+    Invalid { claim: Durable<Claim>, evidence: String },
     DeviceNext { device: DeviceNo, kind: Kind, next: Option<InvoiceNumber> },
     Void { claim: Durable<Claim>, evidence: Option<Evidence>, wish: Void },
     Change(Option<Decide>),
@@ -55,6 +56,7 @@ impl Completion {
             Self::Signed { claim, .. }
             | Self::DeviceIssued { claim, .. }
             | Self::NothingIssued { claim, .. }
+            | Self::Invalid { claim, .. }
             | Self::Void { claim, .. } => Some(claim),
             Self::DeviceNext { .. } | Self::Change(_) => None,
         }
@@ -66,6 +68,7 @@ impl Completion {
             Self::Signed { claim, .. }
             | Self::DeviceIssued { claim, .. }
             | Self::NothingIssued { claim, .. }
+            | Self::Invalid { claim, .. }
             | Self::Void { claim, .. } => Some(claim),
             Self::DeviceNext { .. } | Self::Change(_) => None,
         }

@@ -2,7 +2,12 @@
 //! that identity, contract and numbering read. Only the numbering actor makes a new one, after its
 //! commit.
 
-use crate::model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo};
+pub use crate::pb::admin::v1::{DeviceConnection, device_connection::Via};
+
+use crate::{
+    model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
+    pb::v1::SignatureAlgorithm,
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -66,17 +71,46 @@ pub enum BackendKind {
     SoftwareP256,
     /// Software key, SM2.
     SoftwareSm2,
+    /// Token behind PKCS#11, P-256.
+    Pkcs11,
+    /// Crypto machine behind SDF (GM/T 0018), SM2.
+    Sdf,
+    /// UKey behind SKF (GM/T 0016), SM2.
+    Skf,
+    /// Tax-control server (税控服务器), which draws numbers itself.
+    SkServer,
     /// A simulated device that draws numbers itself; for tests and drills, never made by operators.
     SimulatedDevice,
 }
 
 impl BackendKind {
+    const ALL: [Self; 7] = [
+        Self::SoftwareP256,
+        Self::SoftwareSm2,
+        Self::Pkcs11,
+        Self::Sdf,
+        Self::Skf,
+        Self::SkServer,
+        Self::SimulatedDevice,
+    ];
+
     /// Whether the device draws code, number and time itself (设备赋号).
     #[must_use]
     pub fn draws_numbers(self) -> bool {
         match self {
-            Self::SoftwareP256 | Self::SoftwareSm2 => false,
-            Self::SimulatedDevice => true,
+            Self::SoftwareP256 | Self::SoftwareSm2 | Self::Pkcs11 | Self::Sdf | Self::Skf => false,
+            Self::SkServer | Self::SimulatedDevice => true,
+        }
+    }
+
+    /// What its signatures are. A tax server's answers are attested with a software key.
+    #[must_use]
+    pub fn algorithm(self) -> SignatureAlgorithm {
+        match self {
+            Self::SoftwareP256 | Self::Pkcs11 | Self::SkServer | Self::SimulatedDevice => {
+                SignatureAlgorithm::EcdsaP256Sha256
+            }
+            Self::SoftwareSm2 | Self::Sdf | Self::Skf => SignatureAlgorithm::Sm2Sm3,
         }
     }
 
@@ -86,6 +120,10 @@ impl BackendKind {
         match self {
             Self::SoftwareP256 => "software-p256",
             Self::SoftwareSm2 => "software-sm2",
+            Self::Pkcs11 => "pkcs11",
+            Self::Sdf => "sdf",
+            Self::Skf => "skf",
+            Self::SkServer => "skserver",
             Self::SimulatedDevice => "simulated-device",
         }
     }
@@ -93,9 +131,7 @@ impl BackendKind {
     /// Reads `name`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::SoftwareP256, Self::SoftwareSm2, Self::SimulatedDevice]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -122,6 +158,8 @@ pub struct Device {
     pub test: bool,
     /// SubjectPublicKeyInfo of its signing key, DER; empty when the device keeps it.
     pub public_key: Vec<u8>,
+    /// How it is reached; `None` for a key in memory.
+    pub connection: Option<DeviceConnection>,
 }
 
 /// Where a province's invoices go.

@@ -64,7 +64,11 @@ impl DeviceKey {
         let (private, spki) = match kind {
             BackendKind::SoftwareP256 => p256_pair(scalar.expose())?,
             BackendKind::SoftwareSm2 => sm2_pair(scalar.expose())?,
-            BackendKind::SimulatedDevice => return Err(KeyError::NoSoftwareKey(kind)),
+            BackendKind::Pkcs11
+            | BackendKind::Sdf
+            | BackendKind::Skf
+            | BackendKind::SkServer
+            | BackendKind::SimulatedDevice => return Err(KeyError::NoSoftwareKey(kind)),
         };
         Ok(Self { private, spki, hmac: hmac_key(scalar.expose()) })
     }

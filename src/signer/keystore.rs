@@ -9,7 +9,7 @@ use super::key::{self, DeviceKey, KeyError, SCALAR_LEN};
 use crate::{registry::BackendKind, secret::Secret};
 use aws_lc_rs::{
     aead::{self, Aad, Nonce},
-    constant_time, hkdf, pbkdf2,
+    constant_time, hkdf, hmac, pbkdf2,
 };
 use std::{fmt, num::NonZeroU32};
 
@@ -125,6 +125,7 @@ pub struct WrappedKey(pub Vec<u8>);
 /// An open key store: wraps and unwraps device keys.
 pub struct KeyStore {
     key_encryption_key: aead::LessSafeKey,
+    pin_key: hmac::Key,
 }
 
 impl fmt::Debug for KeyStore {
@@ -203,6 +204,16 @@ impl KeyStore {
         DeviceKey::from_scalar(kind, &Secret::new(scalar)).map_err(|_| damaged())
     }
 
+    /// A digest of a token's PIN that tells nothing of it without the key store, 32 bytes.
+    #[must_use]
+    pub fn pin_digest(&self, token: &str, pin: &Secret<String>) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.pin_key);
+        context.update(token.as_bytes());
+        context.update(&[0]);
+        context.update(pin.expose().as_bytes());
+        context.sign().as_ref().try_into().expect("HMAC-SHA256 gives 32 bytes")
+    }
+
     fn wrap(&self, backend: u8, device_id: &str, scalar: &Secret<[u8; SCALAR_LEN]>) -> WrappedKey {
         let nonce = crate::clock::random();
         let mut sealed = *scalar.expose();
@@ -247,7 +258,11 @@ fn derive(
         .and_then(|branch| branch.fill(&mut check))
         .expect("32 bytes are within HKDF's limit");
     let (check, _) = check.split_first_chunk().expect("32 bytes hold 16");
-    (KeyStore { key_encryption_key: aead::LessSafeKey::new(wrapping.into()) }, *check)
+    let pin_key = branches
+        .expand(&[b"digest PINs"], hmac::HMAC_SHA256)
+        .expect("32 bytes are within HKDF's limit")
+        .into();
+    (KeyStore { key_encryption_key: aead::LessSafeKey::new(wrapping.into()), pin_key }, *check)
 }
 
 /// Binds a wrapped key to its version, backend and device.
@@ -259,7 +274,11 @@ fn backend_code(kind: BackendKind) -> Option<u8> {
     match kind {
         BackendKind::SoftwareP256 => Some(1),
         BackendKind::SoftwareSm2 => Some(2),
-        BackendKind::SimulatedDevice => None,
+        BackendKind::Pkcs11
+        | BackendKind::Sdf
+        | BackendKind::Skf
+        | BackendKind::SkServer
+        | BackendKind::SimulatedDevice => None,
     }
 }
 

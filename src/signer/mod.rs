@@ -9,7 +9,10 @@ pub mod derive;
 mod fixtures;
 mod key;
 mod keystore;
+mod pin;
 mod pool;
+mod remote;
+pub mod sidecar;
 mod simulated;
 pub mod skserver;
 mod software;
@@ -17,7 +20,9 @@ mod software;
 pub use derive::CipherForm;
 pub use key::{DeviceKey, KeyError, SM2_IDENTITY};
 pub use keystore::{KeyStore, KeyStoreError, KeyStoreHeader, WrappedKey};
-pub use pool::{Finished, Job, Pool, Results};
+pub use pin::{PinAttempt, PinRecords, PinResult};
+pub use pool::{Finished, Job, Pool, Report, Results, Setup, Source, Takes, Threads};
+pub use remote::{KeySession, RemoteKey, RemoteSigner};
 pub use simulated::{Fault, Faults, RandomFaults, Segment, SimulatedConfig, SimulatedDevice};
 pub use software::{SoftwareSigner, verify, verify_independently};
 
@@ -94,6 +99,32 @@ pub enum SignerError {
         /// Device id.
         device: String,
         /// What the backend said.
+        detail: String,
+    },
+    /// The session is dead and nothing was released: another one is opened, and the claim tried
+    /// again there.
+    #[error("device {device} lost its session: {detail}")]
+    SessionLost {
+        /// Device id.
+        device: String,
+        /// What the backend said.
+        detail: String,
+    },
+    /// PIN or password: the device stops until an operator unlocks it.
+    #[error("device {device} stopped, because of its PIN: {detail}")]
+    Pin {
+        /// Device id.
+        device: String,
+        /// What the backend said.
+        detail: String,
+    },
+    /// What the backend answered does not verify. Nothing of it is released, and the series
+    /// freezes.
+    #[error("device {device} answered wrongly: {detail}")]
+    AnswerInvalid {
+        /// Device id.
+        device: String,
+        /// The evidence.
         detail: String,
     },
 }

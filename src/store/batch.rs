@@ -146,7 +146,7 @@ pub enum RegistryChange {
     /// Adds or replaces a route.
     Route(Route),
     /// A value of the daemon's own, such as the key store's header.
-    Setting(&'static str, Vec<u8>),
+    Setting(String, Vec<u8>),
 }
 
 /// A delivery batch whose membership is frozen.

@@ -82,8 +82,8 @@ pub(super) fn route_columns(route: &crate::registry::Route) -> [rows::Column<'_>
 pub(super) fn device_columns<'a>(
     device: &'a Device,
     kinds: &'a str,
-    wrapped: Option<&'a [u8]>,
-) -> [rows::Column<'a>; 11] {
+    (wrapped, connection): (Option<&'a [u8]>, Option<&'a [u8]>),
+) -> [rows::Column<'a>; 12] {
     [
         Int(Some(device.no.0)),
         Bytes(device.id.as_bytes()),
@@ -96,6 +96,7 @@ pub(super) fn device_columns<'a>(
         Int(Some(i64::from(device.test))),
         Bytes(&device.public_key),
         wrapped.map_or(Int(None), Bytes),
+        connection.map_or(Int(None), Bytes),
     ]
 }
 

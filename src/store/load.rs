@@ -13,8 +13,12 @@ use crate::{
         BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
         SeriesNo, TaxpayerNo,
     },
-    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Route, Taxpayer},
+    registry::{
+        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Registry, Route,
+        Taxpayer,
+    },
 };
+use prost::Message as _;
 use rusqlite::{Connection, Row};
 use std::sync::Arc;
 
@@ -167,6 +171,11 @@ fn device(row: &Row<'_>) -> rusqlite::Result<Result<Device>> {
     let (Some(backend), Some(parsed)) = (BackendKind::parse(&backend), parsed) else {
         return Ok(Err(out_of_range("device")));
     };
+    let connection_bytes: Option<Vec<u8>> = row.get(11)?;
+    let connection = match connection_bytes.as_deref().map(DeviceConnection::decode).transpose() {
+        Ok(connection) => connection,
+        Err(_) => return Ok(Err(out_of_range("device"))),
+    };
     let device = Device {
         no: DeviceNo(row.get(0)?),
         id: row.get(1)?,
@@ -178,10 +187,12 @@ fn device(row: &Row<'_>) -> rusqlite::Result<Result<Device>> {
         enabled: row.get(7)?,
         test: row.get(8)?,
         public_key: row.get(9)?,
+        connection,
     };
     let wrapped: Option<Vec<u8>> = row.get(10)?;
-    let columns = columns::device_columns(&device, &kinds, wrapped.as_deref());
-    Ok(rows::check_crc("device", &device.id, &columns, row.get(11)?).map(|()| device))
+    let columns =
+        columns::device_columns(&device, &kinds, (wrapped.as_deref(), connection_bytes.as_deref()));
+    Ok(rows::check_crc("device", &device.id, &columns, row.get(12)?).map(|()| device))
 }
 
 fn route(row: &Row<'_>) -> rusqlite::Result<Result<Route>> {

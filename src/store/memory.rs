@@ -194,7 +194,7 @@ impl Disk {
             RegistryChange::Route(route) => {
                 self.registry.routes.insert(route.province.clone(), Arc::new(route.clone()));
             }
-            RegistryChange::Setting(key, value) if *key == super::BEHIND => {
+            RegistryChange::Setting(key, value) if key == super::BEHIND => {
                 let text = String::from_utf8_lossy(value).into_owned();
                 self.behind = Some(text).filter(|text| !text.is_empty());
             }

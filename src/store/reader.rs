@@ -289,7 +289,7 @@ impl Books {
     ///
     /// # Errors
     /// When it cannot be read or does not add up.
-    pub fn setting(&self, key: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn setting(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|connection| setting(connection, key))
     }
 
@@ -512,10 +512,7 @@ pub(super) fn batch(connection: &Connection, no: BatchNo) -> Result<DeliveryBatc
     Ok(delivery)
 }
 
-pub(super) fn setting(
-    connection: &Connection,
-    key: &'static str,
-) -> Result<Option<Vec<u8>>, StoreError> {
+pub(super) fn setting(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let row: Option<(Vec<u8>, i64)> = connection
         .prepare_cached("SELECT value, crc FROM setting WHERE key = ?")
         .and_then(|mut statement| {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{cmp::Ordering, path::Path, time::Duration};
 
 /// Version of the tables. A newer one refuses an older binary; older ones were never released.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 const TABLES: &str = "
 CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL,
@@ -29,7 +29,8 @@ CREATE TABLE binding(platform INTEGER NOT NULL REFERENCES platform,
 CREATE TABLE device(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
     taxpayer INTEGER NOT NULL REFERENCES taxpayer, machine_number TEXT NOT NULL,
     backend TEXT NOT NULL, kinds TEXT NOT NULL, profile TEXT NOT NULL, enabled INTEGER NOT NULL,
-    test INTEGER NOT NULL, public_key BLOB NOT NULL, wrapped_key BLOB, crc INTEGER NOT NULL);
+    test INTEGER NOT NULL, public_key BLOB NOT NULL, wrapped_key BLOB,
+    connection BLOB, crc INTEGER NOT NULL);
 CREATE TABLE route(province TEXT PRIMARY KEY, address TEXT NOT NULL, server_name TEXT NOT NULL,
     receipt_key BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE series(no INTEGER PRIMARY KEY, device INTEGER NOT NULL REFERENCES device,

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     convert::to_i64,
     model::{ClaimId, InvoiceNumber, RequestKey},
-    registry::Device,
+    registry::{Device, DeviceConnection},
 };
+use prost::Message as _;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 type Result<T = ()> = rusqlite::Result<T>;
@@ -124,12 +125,15 @@ impl<'a> Writer<'a> {
                 .flatten(),
         };
         let kinds = columns::kinds_text(device);
-        let crc = self.crc("device", &columns::device_columns(device, &kinds, kept.as_deref()));
+        let connection = device.connection.as_ref().map(DeviceConnection::encode_to_vec);
+        let blobs = (kept.as_deref(), connection.as_deref());
+        let crc = self.crc("device", &columns::device_columns(device, &kinds, blobs));
         self.statement(
-            "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET enabled = excluded.enabled, kinds = excluded.kinds,
                  profile = excluded.profile, public_key = excluded.public_key,
-                 wrapped_key = excluded.wrapped_key, crc = excluded.crc",
+                 wrapped_key = excluded.wrapped_key, connection = excluded.connection,
+                 crc = excluded.crc",
         )?
         .execute(params![
             device.no.0,
@@ -143,6 +147,7 @@ impl<'a> Writer<'a> {
             device.test,
             device.public_key,
             kept,
+            connection,
             crc
         ])
         .map(drop)

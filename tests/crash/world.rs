@@ -221,6 +221,7 @@ async fn register(core: &Core, device_key: Vec<u8>) -> Result<(), String> {
         test: true,
         public_key,
         wrapped_key,
+        connection: None,
     };
     let software = device(SOFTWARE, BackendKind::SoftwareP256, key, Some(wrapped.0));
     let simulated = device(DEVICE, BackendKind::SimulatedDevice, device_key, None);

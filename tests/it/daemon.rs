@@ -203,6 +203,7 @@ async fn acquire(demo: &Demo, id: &str, seller: Seller<'_>) -> (String, String, 
         enabled: true,
         test: true,
         public_key: bytes(&shown["devices"][0]["public_key"]),
+        connection: None,
     };
     let route = Route {
         province: "*".into(),

@@ -54,7 +54,11 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ("store", "signer", &["DeviceAnswer", "Signed"]),
     ("admission", "identity", &["Platform"]),
     ("numbering", "contract", &["Checked", "ContentDigest", "Draft", "digest"]),
-    ("numbering", "signer", &["DeviceAnswer", "Finished", "Job", "Pool", "Signed"]),
+    (
+        "numbering",
+        "signer",
+        &["DeviceAnswer", "Finished", "Job", "Pool", "Signed", "SignerError", "Takes", "Threads"],
+    ),
     ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
     ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
 ];

@@ -50,6 +50,62 @@ pub(crate) enum BackendName {
     SoftwareP256,
     /// Software key, SM2
     SoftwareSm2,
+    /// Token behind PKCS#11, P-256
+    Pkcs11,
+    /// Crypto machine (密码机) behind SDF, SM2
+    Sdf,
+    /// UKey behind SKF, SM2
+    Skf,
+    /// Tax-control server (税控服务器) over HTTP
+    Skserver,
+}
+
+/// How a device that is not a software key is reached. Which options a backend needs stands with
+/// each; paths are on the daemon's host.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// pkcs11, sdf, skf: the vendor's library (`.so`)
+    #[arg(long, value_name = "FILE")]
+    pub(super) module: Option<PathBuf>,
+    /// pkcs11: label of the token
+    #[arg(long)]
+    pub(super) token_label: Option<String>,
+    /// pkcs11: label of the key
+    #[arg(long)]
+    pub(super) key_label: Option<String>,
+    /// sdf: index of the key (密钥索引)
+    #[arg(long)]
+    pub(super) key_index: Option<u32>,
+    /// skf: name of the UKey
+    #[arg(long)]
+    pub(super) device_name: Option<String>,
+    /// skf: application (应用)
+    #[arg(long)]
+    pub(super) application: Option<String>,
+    /// skf: container (容器)
+    #[arg(long)]
+    pub(super) container: Option<String>,
+    /// pkcs11, sdf, skf: file with the PIN, mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub(super) pin_file: Option<PathBuf>,
+    /// pkcs11, sdf: sessions at a time
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(super) sessions: u32,
+    /// skserver: address, such as http://host:port/SKServer/SKDo
+    #[arg(long)]
+    pub(super) url: Option<String>,
+    /// skserver: taxpayer and device on the server (开票终端标识), such as taxpayer~~device
+    #[arg(long)]
+    pub(super) kpzdbs: Option<String>,
+    /// skserver: CA of an https server, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// skserver: how long the server may take, in milliseconds
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    pub(super) timeout_ms: u32,
+    /// skserver: how long after a lost answer the server may still be at work, in milliseconds
+    #[arg(long, default_value_t = 30_000, value_name = "MS")]
+    pub(super) quiescence_ms: u32,
 }
 
 /// Everything that an operator does to a running daemon.
@@ -208,7 +264,7 @@ pub(crate) enum BindingCommand {
 /// `device …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
-    /// Make a device; the daemon makes its key
+    /// Make a device; the daemon makes its software key, or finds the one in the hardware
     Add {
         /// Device id (虚拟设备编号)
         #[arg(long)]
@@ -231,6 +287,9 @@ pub(crate) enum DeviceCommand {
         /// Test device; cannot be changed later
         #[arg(long)]
         test: bool,
+        /// How it is reached
+        #[command(flatten)]
+        at: ConnectionArgs,
     },
     /// List devices
     List,
@@ -248,6 +307,36 @@ pub(crate) enum DeviceCommand {
     Disable {
         /// Device id
         id: String,
+    },
+    /// Take no new invoices, and wait until none is open any more (排空)
+    Drain {
+        /// Device id
+        id: String,
+        /// Tell how many are open, and do not wait
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a device present its PIN again after a PIN error (解锁)
+    Unlock {
+        /// Device id
+        id: String,
+        /// Why the PIN is right now, for the audit
+        #[arg(long)]
+        reason: String,
+        /// Do it; without this, only say what would be done
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Reach a device elsewhere: another slot, another server; its key must be the same
+    Assign {
+        /// Device id
+        id: String,
+        /// Its backend, as it was made
+        #[arg(long, value_enum)]
+        backend: BackendName,
+        /// How it is reached now
+        #[command(flatten)]
+        at: ConnectionArgs,
     },
 }
 

@@ -3,6 +3,7 @@
 
 mod args;
 mod backup;
+mod device;
 
 pub(crate) use args::OperateCommand;
 
@@ -13,8 +14,8 @@ use super::{
 use crate::{admin::client::connect, pb::admin::v1 as pb};
 use anyhow::{Context as _, Result};
 use args::{
-    BackendName, BindingCommand, DeviceCommand, InvoiceCommand, KindName, PlatformCommand,
-    RouteCommand, SeriesCommand, StockCommand, Target, TaxpayerCommand,
+    BindingCommand, InvoiceCommand, PlatformCommand, RouteCommand, SeriesCommand, StockCommand,
+    Target, TaxpayerCommand,
 };
 use clap::ValueEnum as _;
 use prost::Message;
@@ -43,7 +44,7 @@ pub(crate) async fn run(command: OperateCommand) -> Result<Exit> {
         OperateCommand::Platform { command, target } => platform(command, target).await,
         OperateCommand::Taxpayer { command, target } => taxpayer(command, target).await,
         OperateCommand::Binding { command, target } => binding(command, target).await,
-        OperateCommand::Device { command, target } => device(command, target).await,
+        OperateCommand::Device { command, target } => device::device(command, target).await,
         OperateCommand::Stock { command, target } => stock(command, target).await,
         OperateCommand::Route { command, target } => route(command, target).await,
         OperateCommand::Series { command, target } => series(command, target).await,
@@ -109,46 +110,7 @@ async fn binding(command: BindingCommand, target: Target) -> Result<Exit> {
     show("ListBindingsResponse", answer, &target)
 }
 
-async fn device(command: DeviceCommand, target: Target) -> Result<Exit> {
-    let mut client = connect(&target.socket).await?;
-    let wanted = match command {
-        DeviceCommand::Add { id, taxpayer, machine_number, backend, kinds, profile, test } => {
-            let backend = match backend {
-                BackendName::SoftwareP256 => pb::DeviceBackend::SoftwareP256,
-                BackendName::SoftwareSm2 => pb::DeviceBackend::SoftwareSm2,
-            };
-            let device = pb::Device {
-                device_id: id,
-                taxpayer_id: taxpayer,
-                machine_number,
-                backend: backend.into(),
-                kinds: kinds.into_iter().map(KindName::wire).collect(),
-                profile,
-                test,
-                ..pb::Device::default()
-            };
-            let answer = client.add_device(pb::AddDeviceRequest { device: Some(device) }).await;
-            return show("AddDeviceResponse", answer, &target);
-        }
-        DeviceCommand::Enable { id } => return enable(&mut client, (id, true), &target).await,
-        DeviceCommand::Disable { id } => return enable(&mut client, (id, false), &target).await,
-        DeviceCommand::List => String::new(),
-        DeviceCommand::Show { id } => id,
-    };
-    let answer = client.list_devices(pb::ListDevicesRequest { device_id: wanted }).await;
-    show("ListDevicesResponse", answer, &target)
-}
-
 type Client = pb::admin_service_client::AdminServiceClient<tonic::transport::Channel>;
-
-async fn enable(
-    client: &mut Client,
-    (device_id, enabled): (String, bool),
-    target: &Target,
-) -> Result<Exit> {
-    let request = pb::SetDeviceEnabledRequest { device_id, enabled };
-    show("SetDeviceEnabledResponse", client.set_device_enabled(request).await, target)
-}
 
 async fn stock(command: StockCommand, target: Target) -> Result<Exit> {
     let mut client = connect(&target.socket).await?;

@@ -52,6 +52,7 @@ fn device(kinds: &[Kind]) -> Device {
         enabled: true,
         test: true,
         public_key: Vec::new(),
+        connection: None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         work::Work,
     },
     refusal::{Reason, Refusal},
-    signer::{Backend, DeviceAnswer, DeviceNumbered, ProxyNumbered, Signed, SignerError},
+    signer::{Backend, DeviceAnswer, DeviceNumbered, ProxyNumbered, Signed, SignerError, Threads},
     store::{
         Claim, Durable,
         embedded::{self, Options},
@@ -81,7 +81,7 @@ fn running() -> Running {
     let mut way_back = None;
     let (numbering, finisher) = Numbering::start(parts, |completions| {
         way_back = Some(completions.clone());
-        Finisher::new(completions, clock, 1)
+        Finisher::new(completions, clock, Threads { software: 1, devices_max: 64 })
     })
     .unwrap();
     finisher.pool().add_device(DeviceNo(1), Backend::Proxy(Box::new(Absent)), 9);

@@ -217,6 +217,7 @@ fn register(round: &mut Round<'_>) {
             test: true,
             public_key: Vec::new(),
             wrapped_key: None,
+            connection: None,
         };
         round.add_device("t", new).unwrap();
     }

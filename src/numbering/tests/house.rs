@@ -18,7 +18,7 @@ use crate::{
     secret::Secret,
     signer::{
         Backend, CipherForm, DeviceAnswer, DeviceKey, DeviceNumbered, Faults, ProxyNumbered,
-        Segment, Signed, SignerError, SimulatedConfig, SimulatedDevice, SoftwareSigner,
+        Segment, Signed, SignerError, SimulatedConfig, SimulatedDevice, SoftwareSigner, Threads,
     },
     store::{
         Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Found, Store, StoreError,
@@ -138,7 +138,7 @@ impl House {
         let mut kept = None;
         let (numbering, finisher) = Numbering::start(parts, |completions| {
             kept = Some(completions.clone());
-            Finisher::new(completions, clock.clone(), 1)
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 64 })
         })?;
         let completions = kept.expect("the finisher was made");
         Ok(Self { numbering, finisher, completions, disk, clock })
@@ -420,6 +420,7 @@ fn new_device(id: &str, backend: BackendKind, kinds: &[Kind]) -> NewDevice {
         test: true,
         public_key: Vec::new(),
         wrapped_key: None,
+        connection: None,
     }
 }
 

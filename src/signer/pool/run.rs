@@ -1,7 +1,7 @@
 //! Runs one job on a backend and says what became of it. The claim stays outside the unwinding
 //! closure, so that a panic of a backend cannot take it along.
 
-use super::{Finished, Job};
+use super::{Finished, Job, Source};
 use crate::{
     model::{DeviceNo, InvoiceNumber, Kind},
     signer::{Backend, DeviceAnswer, DeviceNumbered, Signed, SignerError},
@@ -66,6 +66,28 @@ pub(super) fn run(backend: &mut Backend, job: Job) -> (Finished, End) {
             (finished, end)
         }
     }
+}
+
+/// What a result says of the device; `None` when it is well.
+pub(super) fn error_of(finished: &Finished) -> Option<&SignerError> {
+    match finished {
+        Finished::Failed { error, .. }
+        | Finished::QueryFailed { error, .. }
+        | Finished::NextFailed { error, .. } => Some(error),
+        Finished::Signed { .. }
+        | Finished::DeviceIssued { .. }
+        | Finished::NothingIssued { .. }
+        | Finished::Next { .. } => None,
+    }
+}
+
+/// Opens a session; a panic is a failure like another.
+pub(super) fn open(source: &dyn Source) -> Result<Backend, SignerError> {
+    let panicked = || SignerError::Unavailable {
+        device: String::new(),
+        detail: "it panicked when a session was opened".to_owned(),
+    };
+    guarded(|| source.open()).0.unwrap_or_else(|| Err(panicked()))
 }
 
 /// The answer to a job that no backend saw.

@@ -8,20 +8,20 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-const BOUND: Duration = Duration::from_secs(20);
+pub(super) const BOUND: Duration = Duration::from_secs(20);
 
 /// Collects results and waits for a number of them.
 #[derive(Default)]
-struct Inbox {
+pub(super) struct Inbox {
     results: Mutex<Vec<Finished>>,
     arrived: std::sync::Condvar,
 }
 
 impl Inbox {
-    fn pool(self: &Arc<Self>, threads: usize) -> Pool {
+    pub(super) fn pool(self: &Arc<Self>, threads: usize) -> Pool {
         let inbox = Arc::clone(self);
         Pool::new(
-            threads,
+            Threads { software: threads, devices_max: 64 },
             Arc::new(move |finished| {
                 inbox.results.lock().unwrap().push(finished);
                 inbox.arrived.notify_all();
@@ -31,7 +31,7 @@ impl Inbox {
 
     /// The results so far, once there are `count`.
     #[track_caller]
-    fn take(&self, count: usize) -> Vec<Finished> {
+    pub(super) fn take(&self, count: usize) -> Vec<Finished> {
         let results = self.results.lock().unwrap();
         let (mut results, wait) =
             self.arrived.wait_timeout_while(results, BOUND, |all| all.len() < count).unwrap();
@@ -42,13 +42,13 @@ impl Inbox {
 
 /// Holds a backend's call until it is opened.
 #[derive(Default)]
-struct Gate {
+pub(super) struct Gate {
     state: Mutex<(bool, bool)>, // entered, open
     changed: std::sync::Condvar,
 }
 
 impl Gate {
-    fn pass(&self) {
+    pub(super) fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.0 = true;
         self.changed.notify_all();
@@ -57,20 +57,20 @@ impl Gate {
         assert!(!wait.timed_out(), "nobody opened the gate");
     }
 
-    fn wait_until_entered(&self) {
+    pub(super) fn wait_until_entered(&self) {
         let state = self.state.lock().unwrap();
         let (_state, wait) =
             self.changed.wait_timeout_while(state, BOUND, |state| !state.0).unwrap();
         assert!(!wait.timed_out(), "nobody came to the gate");
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         self.state.lock().unwrap().1 = true;
         self.changed.notify_all();
     }
 }
 
-fn signed() -> Signed {
+pub(super) fn signed() -> Signed {
     Signed {
         check_code: String::new(),
         cipher_text: String::new(),
@@ -169,7 +169,11 @@ fn gated(gate: &Arc<Gate>) -> Backend {
     Backend::Proxy(Box::new(GatedSigner(Arc::clone(gate))))
 }
 
-fn sign(device: i64, number: u32) -> Job {
+pub(super) fn is_usable(pool: &Pool, device: DeviceNo) -> bool {
+    matches!(pool.takes(device), Takes::Yes { .. })
+}
+
+pub(super) fn sign(device: i64, number: u32) -> Job {
     Job::Sign(fixtures::numbered(device, number))
 }
 
@@ -239,7 +243,7 @@ fn after_a_panic_every_claim_comes_back_and_the_device_is_unusable() {
     let outcomes: Vec<_> = results.iter().map(outcome).skip(1).collect();
     let expect: Vec<_> = (1..=i64::from(last)).map(|number| (1, number, number < 3)).collect();
     assert_eq!(outcomes, expect);
-    assert!(!pool.is_usable(DeviceNo(1)));
+    assert!(!is_usable(&pool, DeviceNo(1)));
     assert!(matches!(pool.submit(sign(1, 99)), Err(Job::Sign(claim)) if claim.id.0 == 99));
     pool.submit(sign(2, 1)).unwrap();
     assert_eq!(outcome(&inbox.take(1)[0]), (2, 1, true), "the thread lives on");
@@ -268,7 +272,7 @@ fn a_panic_while_issuing_leaves_the_claim_in_doubt() {
             }
             other => panic!("unexpected {other:?}"),
         }
-        assert!(!pool.is_usable(DeviceNo(1)));
+        assert!(!is_usable(&pool, DeviceNo(1)));
     }
 }
 
@@ -329,7 +333,7 @@ fn a_full_queue_and_an_unknown_device_give_the_job_back() {
     pool.submit(sign(1, 3)).unwrap();
     assert!(matches!(pool.submit(sign(1, 4)), Err(Job::Sign(claim)) if claim.id.0 == 4));
     assert!(matches!(pool.submit(sign(7, 5)), Err(Job::Sign(claim)) if claim.id.0 == 5));
-    assert!(pool.is_usable(DeviceNo(1)) && !pool.is_usable(DeviceNo(7)));
+    assert!(is_usable(&pool, DeviceNo(1)) && !is_usable(&pool, DeviceNo(7)));
     gate.open();
     assert_eq!(inbox.take(3).len(), 3);
 }
@@ -369,9 +373,9 @@ fn removal_and_shutdown_hand_waiting_jobs_back_and_finish_the_one_in_hand() {
                 inbox.take(1)[0],
                 Finished::Signed { .. } | Finished::DeviceIssued { .. }
             ));
-            assert!(pool.submit(job(5)).is_err() && !pool.is_usable(DeviceNo(1)));
+            assert!(pool.submit(job(5)).is_err() && !is_usable(&pool, DeviceNo(1)));
             pool.add_device(DeviceNo(1), sound(), 1);
-            assert!(!pool.is_usable(DeviceNo(1)), "nothing starts after shutdown");
+            assert!(!is_usable(&pool, DeviceNo(1)), "nothing starts after shutdown");
         }
     }
 }

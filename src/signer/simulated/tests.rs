@@ -159,6 +159,7 @@ fn check(fault: Fault, expect: &str) {
         Err(SignerError::InDoubt { .. }) => "in doubt",
         Err(SignerError::Refused { .. }) => "refused",
         Err(SignerError::Unavailable { .. }) => "unavailable",
+        Err(error) => panic!("{error}"),
     };
     let found = if query(&mut device, &claim).is_some() { "found" } else { "not found" };
     let next = device.next_number(Kind::ENormal).unwrap().unwrap().number;

@@ -17,7 +17,7 @@ use std::{
 /// A commit that fills pages: many slices of a backup.
 fn bulk(byte: u8) -> Batch {
     let value = vec![byte; 8 << 20];
-    Batch { registry: vec![RegistryChange::Setting("bulk", value)], ..Batch::default() }
+    Batch { registry: vec![RegistryChange::Setting("bulk".into(), value)], ..Batch::default() }
 }
 
 /// A store that takes several slices, and who goes on with its story.
@@ -121,7 +121,7 @@ fn a_copy_that_runs_out_of_space_is_removed_and_disturbs_no_commit() {
     for pages_max in [300, 2_150] {
         let (dir, to) = (folder(), folder());
         let (mut store, mut author) = long_store(dir.path());
-        let more = RegistryChange::Setting("more", vec![3; 1 << 20]);
+        let more = RegistryChange::Setting("more".into(), vec![3; 1 << 20]);
         let more = Batch { registry: vec![more], ..author.claims(&["S1"]) };
         let mut batches = vec![more, author.issue(1)].into_iter();
         let destination = Destination::prepare(to.path()).unwrap();
@@ -152,7 +152,7 @@ fn a_commit_that_is_rolled_back_meanwhile_is_not_in_the_backup() {
         if let Some(batch) = full.take() {
             store.limit_pages(1);
             let mut other = Batch { segments: author.claims(&["S1"]).segments, ..batch };
-            other.registry.push(RegistryChange::Setting("more", vec![3; 9 << 20]));
+            other.registry.push(RegistryChange::Setting("more".into(), vec![3; 9 << 20]));
             let committed = store.commit(other);
             assert!(matches!(committed, Err(CommitError::Full)), "{committed:?}");
             store.limit_pages(u32::MAX);

@@ -64,6 +64,7 @@ fn device(no: i64, backend: BackendKind) -> RegistryChange {
         enabled: true,
         test: true,
         public_key: b"MARK-DEVICE".to_vec(),
+        connection: None,
     };
     RegistryChange::Device(device, Some(vec![9; 16]))
 }
@@ -115,7 +116,7 @@ impl Author {
                 server_name: "localhost".into(),
                 receipt_key: vec![5; 8],
             }),
-            RegistryChange::Setting("statement", b"MARK-SETTING".to_vec()),
+            RegistryChange::Setting("statement".into(), b"MARK-SETTING".to_vec()),
         ];
         let series = vec![self.ours.clone(), self.drawn.clone()];
         Batch { registry, series, segments: vec![self.segment.clone()], ..Batch::default() }

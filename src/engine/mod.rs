@@ -1,6 +1,11 @@
 //! The engine: books, numbering and signers together, without ports. What keeps the promises, and
 //! what the operators' service and the crash tests work on.
 
+mod devices;
+mod pin;
+
+pub use devices::BindError;
+
 use crate::{
     clock::Clock,
     config::ConfigMistake,
@@ -9,11 +14,8 @@ use crate::{
     model::{BatchNo, Kind},
     numbering::{self, Numbering, Parts, StartError, finisher::Finisher},
     refusal::Refusal,
-    registry::{BackendKind, Device},
     secret::Secret,
-    signer::{
-        Backend, CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, SoftwareSigner, WrappedKey,
-    },
+    signer::{CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, Threads, sidecar::Sidecars},
     store::{
         StoreError,
         embedded::{self, Checkpointer, Options, StartReport},
@@ -25,6 +27,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
+
+/// Reasons that one answer names; the rest is counted.
+const REASONS_MAX: usize = 20;
+
+/// Threads for devices that have work at the same time: one for each, so that many may stall before
+/// another waits for them.
+const DEVICE_THREADS_MAX: usize = 4096;
 
 /// Key of the setting that holds the key store's header.
 pub const KEY_STORE: &str = "key_store";
@@ -82,6 +91,11 @@ pub struct Core {
     pub checkpointer: Checkpointer,
     /// Devices that cannot sign.
     pub unusable: Unusable,
+    /// Processes of foreign modules.
+    sidecars: Arc<Sidecars>,
+    /// Where sidecars hold their locks.
+    lock_dir: PathBuf,
+    clock: Clock,
     /// Jobs that wait for one device: its open claims, and what is asked beside them.
     queue_len_max: usize,
 }
@@ -171,14 +185,23 @@ pub async fn open_core(
         clock: clock.clone(),
         read_only: opened.report.read_only.clone(),
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads {
+        software: std::thread::available_parallelism().map_or(1, usize::from),
+        devices_max: DEVICE_THREADS_MAX,
+    };
     let (numbering, finisher) =
         Numbering::start(parts, |completions| Finisher::new(completions, clock.clone(), threads))
             .map_err(EngineError::Numbering)?;
+    let keys = Arc::new(keys);
+    let runtime = tokio::runtime::Handle::current();
+    let pins = pin::PinBook::new(numbering.clone(), Arc::clone(&keys), runtime);
     let core = Core {
         numbering,
         finisher,
-        keys: Arc::new(keys),
+        keys,
+        sidecars: Arc::new(Sidecars::new(Arc::new(pins))),
+        lock_dir: options.dir.clone(),
+        clock: clock.clone(),
         profiles,
         report: opened.report,
         open_batches,
@@ -244,67 +267,38 @@ impl Core {
                 .await
                 .map_err(EngineError::Setting)?;
         }
+        self.check_tokens().await?;
         registry.devices.values().try_for_each(|device| self.load_device(device))
-    }
-
-    /// Gives a device its backend. An absent key closes the device's series alone; a contradicting
-    /// one refuses the start.
-    ///
-    /// # Errors
-    /// `KeyContradicts`.
-    pub fn load_device(&self, device: &Device) -> Result<(), EngineError> {
-        match self.backend(device) {
-            Ok(signer) => {
-                if signer.public_key() != device.public_key {
-                    return Err(EngineError::KeyContradicts { device: device.id.clone() });
-                }
-                self.finisher.pool().add_device(
-                    device.no,
-                    Backend::Proxy(Box::new(signer)),
-                    self.queue_len_max,
-                );
-                self.unusable().remove(&device.id);
-            }
-            Err(why) => {
-                tracing::error!(device = device.id, why, "the device cannot sign");
-                self.unusable().insert(device.id.clone(), why);
-            }
-        }
-        Ok(())
     }
 
     fn unusable(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
         self.unusable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn backend(&self, device: &Device) -> Result<SoftwareSigner, String> {
-        if device.backend == BackendKind::SimulatedDevice {
-            return Err("simulated devices are attached by tests alone".into());
-        }
-        let wrapped = self.numbering.books().wrapped_key(device.no);
-        let wrapped = wrapped.map_err(|error| crate::refusal::chain(&error))?;
-        let wrapped = wrapped.ok_or("the books hold no key for it")?;
-        let key = self.keys.unwrap(&WrappedKey(wrapped), &device.id);
-        let key = key.map_err(|error| error.to_string())?;
-        let cipher = self.profiles.get(&device.profile).map(|profile| &profile.cipher);
-        let cipher = cipher.ok_or_else(|| format!("there is no profile {:?}", device.profile))?;
-        let form = CipherForm::of(cipher.length, &cipher.prefix)
-            .ok_or_else(|| format!("profile {:?} has an impossible cipher form", device.profile))?;
-        SoftwareSigner::new(&device.id, key, form).map_err(|error| error.to_string())
-    }
-
     /// Whether the daemon issues, and what stands against it.
     #[must_use]
-    pub fn readiness(numbering: &Numbering, unusable: &Unusable) -> Readiness {
+    pub fn readiness(numbering: &Numbering, finisher: &Finisher, unusable: &Unusable) -> Readiness {
         let mut reasons: Vec<String> = numbering.stalled().into_iter().collect();
         let broken = unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        reasons.extend(broken.iter().map(|(id, why)| format!("device {id}: {why}")));
         let registry = numbering.registry();
-        let mut usable =
-            registry.devices.values().filter(|device| !broken.contains_key(&device.id));
-        let issues = numbering.stalled().is_none() && usable.any(|device| device.enabled);
-        if !issues && reasons.is_empty() {
+        let (mut usable, mut enabled) = (0_usize, 0_usize);
+        for device in registry.devices.values() {
+            let why = broken.get(&device.id).cloned();
+            let why = why.or_else(|| finisher.pool().takes(device.no).refusal());
+            enabled = enabled.saturating_add(usize::from(device.enabled));
+            match why {
+                None => usable = usable.saturating_add(usize::from(device.enabled)),
+                Some(why) if reasons.len() < REASONS_MAX => {
+                    reasons.push(format!("device {}: {why}", device.id));
+                }
+                Some(_) => {}
+            }
+        }
+        let issues = numbering.stalled().is_none() && usable > 0;
+        if enabled == 0 {
             reasons.push("no virtual device is registered and in use; add one".into());
+        } else if usable < enabled {
+            reasons.push(format!("{usable} of {enabled} devices in use can sign"));
         }
         Readiness { ready: issues, reasons }
     }
