@@ -67,14 +67,14 @@ fn each_fault_of_issuing_ends_as_it_must() {
     check("reset-before", "in doubt, not found, next 2");
     check("reset-after", "in doubt, found, next 3");
     check("garbage", "in doubt, found, next 3");
-    check("locked", "refused, not found, next 2");
+    check("locked", "pin, not found, next 2");
 }
 
 #[test]
 fn each_fault_of_the_query_after_issuing_leaves_it_in_doubt_or_shows_the_difference() {
     check("10010/wrong-serial", "another serial, unsigned, found, next 3");
     check("10010/wrong-total", "other totals, unsigned, found, next 3");
-    check("10010/locked", "in doubt, found, next 3");
+    check("10010/locked", "pin, found, next 3");
     for fault in ["drop-answer", "garbage", "wrong-encoding", "unknown-code", "busy"] {
         check(&format!("10010/{fault}"), "in doubt, found, next 3");
     }
@@ -100,8 +100,8 @@ fn a_failed_question_is_unavailable_and_never_an_answer() {
                 "10010" => house.impatient().recover(&claim).map(drop),
                 _ => house.impatient().next_number(Kind::ENormal).map(drop),
             };
-            let error = result.unwrap_err();
-            assert!(matches!(error, SignerError::Unavailable { .. }), "{id}/{fault}: {error}");
+            let expect = if fault == "locked" { "pin" } else { "unavailable" };
+            assert_eq!(word(&result), expect, "{id}/{fault}");
         }
     }
 }
@@ -111,10 +111,11 @@ fn after_a_pin_error_a_session_sends_nothing_more() {
     let house = House::new();
     let mut session = house.session();
     house.strike("locked");
-    assert_eq!(word(&session.issue(&sample_claim(1))), "refused");
+    assert_eq!(word(&session.issue(&sample_claim(1))), "pin");
     assert!(session.is_pin_locked());
-    assert_eq!(word(&session.issue(&sample_claim(2))), "unavailable");
+    assert_eq!(word(&session.issue(&sample_claim(2))), "pin");
+    assert_eq!(word(&session.next_number(Kind::ENormal)), "pin");
     let error = session.stock(Kind::ENormal).unwrap_err();
-    assert!(matches!(error, SkServerError::NotSent { .. }), "{error}");
+    assert_eq!(error, SkServerError::PinLocked);
     assert!(house.session().stock(Kind::ENormal).is_ok(), "a new session is a person's decision");
 }

@@ -152,12 +152,15 @@ fn serial(claim: &Claim) -> DeviceSerial {
 }
 
 /// What an attempt came to, in a word.
-fn word(result: &Result<DeviceAnswer, SignerError>) -> &'static str {
+fn word<T>(result: &Result<T, SignerError>) -> &'static str {
     match result {
         Ok(_) => "issued",
         Err(SignerError::InDoubt { .. }) => "in doubt",
         Err(SignerError::Refused { .. }) => "refused",
         Err(SignerError::Unavailable { .. }) => "unavailable",
+        Err(SignerError::SessionLost { .. }) => "session lost",
+        Err(SignerError::Pin { .. }) => "pin",
+        Err(SignerError::AnswerInvalid { .. }) => "invalid",
     }
 }
 

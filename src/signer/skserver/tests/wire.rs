@@ -125,7 +125,7 @@ fn each_return_code_of_issuing_has_its_verdict() {
         ("-10306", "refused"),
         ("0x09d109", "refused"),
         ("1002", "refused"),
-        ("0x0963c2", "refused"),
+        ("0x0963c2", "pin"),
         ("-10314", "in doubt"),
         ("-960010000", "in doubt"),
         ("0001", "in doubt"),
@@ -136,6 +136,29 @@ fn each_return_code_of_issuing_has_its_verdict() {
     ] {
         let server = Canned::new(vec![Act::code(code, "")]);
         assert_eq!(word(&session(&server.url).issue(&sample_claim(1))), expect, "{code:?}");
+    }
+}
+
+#[test]
+fn each_return_code_of_a_question_has_its_verdict() {
+    for (code, number, serial) in [
+        ("1002", "issued", "unavailable"),
+        ("8001", "unavailable", "issued"),
+        ("0x09d106", "unavailable", "issued"),
+        ("-960010000", "session lost", "session lost"),
+        ("0x09C000", "session lost", "session lost"),
+        ("0x0963c2", "pin", "pin"),
+        ("4007", "unavailable", "unavailable"),
+        ("-10314", "unavailable", "unavailable"),
+        ("9999", "unavailable", "unavailable"),
+        ("42", "unavailable", "unavailable"),
+    ] {
+        let asked = |ask: fn(&mut SkServer) -> &'static str| {
+            let server = Canned::new(vec![Act::code(code, "")]);
+            ask(&mut session(&server.url))
+        };
+        assert_eq!(asked(|it| word(&it.next_number(Kind::ENormal))), number, "{code}");
+        assert_eq!(asked(|it| word(&it.recover(&sample_claim(1)))), serial, "{code}");
     }
 }
 
