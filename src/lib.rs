@@ -32,6 +32,8 @@ pub mod pipeline;
 pub mod registry;
 /// 6  Durable claim → signature.
 pub mod signer;
+/// The simulator of a networked tax-control server: a server of its own.
+pub mod skserver_sim;
 /// Refusal → gRPC status; the only file that makes one for callers.
 pub mod status;
 /// The books; the only maker of `Durable`.

@@ -235,6 +235,7 @@ fn dependencies_point_down() {
     finds(rule, "src/authority/mod.rs", "use crate::{clock::A, convert::B, pb};", 0);
     finds(rule, "src/authority/mod.rs", "use crate::store::Claim;", 1);
     finds(rule, "src/authority/mod.rs", "use crate::listener::Listener;", 1);
+    finds(rule, "src/skserver_sim/mod.rs", "use crate::signer::SkServer;", 1);
     finds(rule, "src/model.rs", "use crate::{store::Claim, convert::hex};", 1);
     finds(rule, "src/daemon.rs", "use crate::cli::Arguments;", 1);
     finds(rule, "src/cli/demo.rs", "use crate::{authority::A, daemon::B};", 0);
@@ -242,11 +243,12 @@ fn dependencies_point_down() {
 }
 
 #[test]
-fn nothing_but_the_store_and_the_authority_opens_sqlite() {
+fn nothing_but_the_store_and_the_simulators_opens_sqlite() {
     holds(&files_of("src"), layers::opens_sqlite);
     let rule = layers::opens_sqlite;
     finds(rule, "src/store/embedded.rs", "use rusqlite::Connection;", 0);
     finds(rule, "src/authority/books.rs", "use rusqlite::Connection;", 0);
+    finds(rule, "src/skserver_sim/memory.rs", "use rusqlite::Connection;", 0);
     finds(rule, "src/numbering/mod.rs", "fn a(books: &rusqlite::Connection) {}", 1);
     finds(rule, "src/numbering/mod.rs", "// rusqlite is for the store", 0);
 }

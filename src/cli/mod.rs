@@ -13,6 +13,7 @@ mod resume;
 mod serve;
 mod sidecar;
 mod simulate;
+mod skserver_sim;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -76,6 +77,8 @@ enum Command {
     Certs(certs::CertsCommand),
     /// Run the acceptance simulator (受理端模拟器)
     AuthoritySim(simulate::SimulateArguments),
+    /// Run the simulator of a networked tax-control server (税控服务器模拟器)
+    SkserverSim(skserver_sim::SkServerSimArguments),
     /// Issue and ask as a platform would
     #[command(subcommand)]
     Client(client::ClientCommand),
@@ -110,6 +113,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Config(command) => config::run(&command),
         Command::Certs(command) => certs::run(&command),
         Command::AuthoritySim(arguments) => simulate::run(arguments).await,
+        Command::SkserverSim(arguments) => skserver_sim::run(arguments).await,
         Command::Client(command) => client::run(command).await,
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Resume(arguments) => resume::run(arguments).await,

@@ -185,7 +185,8 @@ pub trait DeviceNumbered: Send {
     ) -> Result<Option<DeviceAnswer>, SignerError>;
 
     /// What the device issued under a claim's serial, if anything. A backend that signs for its
-    /// device needs the claim's record for it, and overrides this: after a restart nothing else has it.
+    /// device needs the claim's record for it and overrides this: after a restart nothing else has
+    /// the record.
     ///
     /// # Errors
     /// `Unavailable`; `Refused` when the device does not number the claim.

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["admission", "contract", "delivery", "identity", "numbering", "signer"],
     &["engine", "pipeline"],
-    &["admin", "authority", "legacy", "listener"],
+    &["admin", "authority", "legacy", "listener", "skserver_sim"],
     &["daemon", "resume"],
     &["cli"],
     &["main", "lib"],
@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
 const ONLY: &[(&str, &[&str])] = &[
     ("contract", &["convert", "gbk", "model", "pb", "refusal", "registry"]),
     ("authority", LAYERS[0]),
+    ("skserver_sim", LAYERS[0]),
     // The foundations: what everything names must not name much itself.
     ("convert", &[]),
     ("gbk", &[]),
@@ -81,12 +82,12 @@ pub fn points_down(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// The rule that only the store and the authority, a server of its own, open SQLite.
+/// The rule that only the store and the two simulators, servers of their own, open SQLite.
 #[must_use]
 pub fn opens_sqlite(source: &Source) -> Vec<String> {
     let opens = paths::has_word(&paths::without_comments(source.product()), "rusqlite");
-    if opens && !["store", "authority"].contains(&module_of(&source.path)) {
-        return vec![format!("{}: only store and authority open SQLite", source.path)];
+    if opens && !["store", "authority", "skserver_sim"].contains(&module_of(&source.path)) {
+        return vec![format!("{}: only the store and the simulators open SQLite", source.path)];
     }
     Vec::new()
 }

@@ -57,6 +57,9 @@ pub enum SkServerError {
         /// Why.
         detail: String,
     },
+    /// Nothing was sent, because the server answered a PIN error before.
+    #[error("nothing was sent: a PIN error was answered before, and a person must look first")]
+    PinLocked,
     /// The request may have arrived; no answer came back.
     #[error("no answer: {detail}")]
     Lost {
@@ -84,11 +87,12 @@ pub enum SkServerError {
 }
 
 impl SkServerError {
-    /// The class of the return code, if the server answered with one.
+    /// The class of the return code, if the server answered with one, now or before.
     #[must_use]
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Code { class, .. } => Some(*class),
+            Self::PinLocked => Some(Class::PinLocked),
             Self::NotSent { .. } | Self::Lost { .. } | Self::Answer { .. } => None,
         }
     }

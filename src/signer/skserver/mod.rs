@@ -2,9 +2,9 @@
 //! HTTPS. It draws code, number and time itself.
 //!
 //! Invariants: an issue request (10008) is sent once per claim; what it brought is what the server
-//! then finds under our serial (10010), since issuing echoes neither serial nor content; whatever is
-//! not surely unsent or surely done is in doubt. One session is one connection, used by one thread.
-//! No PIN is held or sent here, and after a PIN error nothing is sent at all.
+//! then finds under our serial (10010), since issuing echoes neither serial nor content; whatever
+//! is not surely unsent or surely done is in doubt. One session is one connection, used by one
+//! thread. No PIN is held or sent here, and after a PIN error nothing is sent at all.
 
 mod codes;
 mod config;
@@ -14,6 +14,9 @@ mod invoice;
 mod issue;
 mod message;
 mod values;
+
+#[cfg(test)]
+mod tests;
 
 pub use codes::{Class, classify};
 pub use config::SkServerConfig;
@@ -215,8 +218,7 @@ impl SkServer {
         read: impl FnOnce(&Fields<'_, '_>, &SkServerConfig) -> Result<T, Flaw>,
     ) -> Result<T, SkServerError> {
         if self.pin_locked {
-            let detail = "the server answered a PIN error; a person must look first".into();
-            return Err(SkServerError::NotSent { detail });
+            return Err(SkServerError::PinLocked);
         }
         let config = &self.config;
         let request = message::request(operation, |printer| {
@@ -295,10 +297,11 @@ impl SkServer {
         found: Found,
         expected: &Expected,
         deadline: Instant,
-    ) -> Result<DeviceAnswer, String> {
-        let next = self.current(expected.kind, deadline).map_err(|error| error.to_string())?;
+    ) -> Result<DeviceAnswer, SignerError> {
+        let next = self.current(expected.kind, deadline);
+        let next = next.map_err(|error| self.unanswered(&error))?;
         let answer = found.attested(expected, next, (&self.config, &self.key));
-        answer.map_err(|error| error.to_string())
+        answer.map_err(|error| self.unavailable(&error))
     }
 
     fn recovered(
@@ -307,14 +310,14 @@ impl SkServer {
         expected: Option<&Expected>,
     ) -> Result<Option<DeviceAnswer>, SignerError> {
         let deadline = self.deadline();
-        let found = self.find(asked, deadline).map_err(|error| self.unavailable(&error))?;
+        let found = self.find(asked, deadline).map_err(|error| self.unanswered(&error))?;
         let Some(found) = found else { return Ok(None) };
         let Some(expected) = expected else {
             let detail = "it issued under this serial; whoever asks must show the claim";
             return Err(self.unavailable(&detail));
         };
         let answer = self.answer(found, expected, deadline);
-        answer.map(Some).map_err(|error| self.unavailable(&error))
+        answer.map(Some)
     }
 
     fn unavailable(&self, detail: &dyn std::fmt::Display) -> SignerError {
@@ -332,13 +335,41 @@ impl SkServer {
         SignerError::Refused { device, detail: detail.to_string() }
     }
 
+    /// What a failed question means: nothing was learned.
+    fn unanswered(&self, error: &SkServerError) -> SignerError {
+        match error.class() {
+            Some(Class::PinLocked) => self.pin(error),
+            Some(Class::SessionLost) => {
+                let device = self.config.device_id.clone();
+                SignerError::SessionLost { device, detail: error.to_string() }
+            }
+            Some(_) | None => self.unavailable(error),
+        }
+    }
+
+    /// What a failed question means for a claim that was sent before it.
+    fn sent_in_doubt(&self, error: SignerError) -> SignerError {
+        match error {
+            // The device must stop; its claim is asked for when it may go on.
+            SignerError::Pin { .. } => error,
+            other => self.in_doubt(&other),
+        }
+    }
+
+    fn pin(&self, detail: &dyn std::fmt::Display) -> SignerError {
+        let device = self.config.device_id.clone();
+        SignerError::Pin { device, detail: detail.to_string() }
+    }
+
     /// What a failed issue request means for its claim.
     fn not_issued(&self, error: &SkServerError) -> SignerError {
         match error {
             SkServerError::NotSent { .. } => self.unavailable(error),
+            SkServerError::PinLocked => self.pin(error),
             SkServerError::Lost { .. } | SkServerError::Answer { .. } => self.in_doubt(error),
             SkServerError::Code { class, .. } => match class {
-                Class::Permanent | Class::PinLocked | Class::NoNumbers => self.refused(error),
+                Class::Permanent | Class::NoNumbers => self.refused(error),
+                Class::PinLocked => self.pin(error),
                 // Busy and lost sessions most likely did nothing; asking costs little, and a
                 // second request under another serial could cost an invoice.
                 Class::Transient | Class::SessionLost | Class::InDoubt => self.in_doubt(error),
@@ -352,7 +383,7 @@ impl SkServer {
 impl DeviceNumbered for SkServer {
     fn next_number(&mut self, kind: Kind) -> Result<Option<InvoiceNumber>, SignerError> {
         let deadline = self.deadline();
-        self.current(kind, deadline).map_err(|error| self.unavailable(&error))
+        self.current(kind, deadline).map_err(|error| self.unanswered(&error))
     }
 
     fn issue(&mut self, claim: &Durable<Claim>) -> Result<DeviceAnswer, SignerError> {
@@ -365,7 +396,8 @@ impl DeviceNumbered for SkServer {
         let drawn = self.draw(&expected, &draft, deadline);
         let drawn = drawn.map_err(|error| self.not_issued(&error))?;
         let asked = (expected.kind, &expected.serial);
-        let found = self.find(asked, deadline).map_err(|error| self.in_doubt(&error))?;
+        let found = self.find(asked, deadline).map_err(|error| self.unanswered(&error));
+        let found = found.map_err(|error| self.sent_in_doubt(error))?;
         let Some(found) = found else {
             return Err(self.in_doubt(&"it says it issued, but finds nothing under the serial"));
         };
@@ -374,7 +406,7 @@ impl DeviceNumbered for SkServer {
             None => found,
         };
         let answer = self.answer(found, &expected, deadline);
-        answer.map_err(|error| self.in_doubt(&error))
+        answer.map_err(|error| self.sent_in_doubt(error))
     }
 
     fn query(
