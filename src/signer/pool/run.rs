@@ -130,7 +130,7 @@ fn query(backend: &mut Backend, claim: &Durable<Claim>) -> Result<Found, SignerE
     let Assignment::ByDevice { device_serial, .. } = &claim.assignment else {
         return Err(refused(claim.device, "the claim has its number already"));
     };
-    if let Some(answer) = device.query(claim.kind, device_serial)? {
+    if let Some(answer) = device.recover(claim)? {
         return Ok(Found::Issued(answer));
     }
     // In this order: a number drawn between the two calls shows as a changed next number.
