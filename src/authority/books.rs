@@ -407,9 +407,12 @@ fn void_issued(
         None => {}
     }
     let (code, number, at) = (&voided.code, &voided.number, &voided.voided_at);
-    change
-        .prepare_cached("INSERT INTO invoice_voids VALUES (?, ?, ?, ?)")?
-        .execute(params![code, number, entry.digest, at])?;
+    change.prepare_cached("INSERT INTO invoice_voids VALUES (?, ?, ?, ?)")?.execute(params![
+        code,
+        number,
+        entry.digest,
+        at
+    ])?;
     Ok(None)
 }
 

@@ -197,9 +197,7 @@ fn say(outcome: &pb::Outcome, format: Format) -> Result<Exit> {
             format!("IN_DOUBT: ask `skproxy client resolve` after {} ms", doubt.ask_after_ms),
             Exit::InDoubt,
         ),
-        Some(Wire::Voided(voided)) => {
-            (voided_line(voided), Exit::Refused)
-        }
+        Some(Wire::Voided(voided)) => (voided_line(voided), Exit::Refused),
         Some(Wire::Closed(closed)) => {
             (format!("CLOSED unused at {}", closed.closed_at), Exit::Refused)
         }

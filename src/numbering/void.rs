@@ -12,9 +12,7 @@ use crate::{
     contract::{self, VoidCase},
     model::{CstTime, InvoiceNumber, RequestKey},
     refusal::{Reason, Refusal},
-    store::{
-        Balance, Counted, EventKind, Fate, Found, InvoiceVoid, Notice, OutboxItem, UsageKey,
-    },
+    store::{Balance, Counted, EventKind, Fate, Found, InvoiceVoid, Notice, OutboxItem, UsageKey},
 };
 
 /// A platform's wish to void an invoice.
@@ -67,7 +65,8 @@ pub(super) fn voided_of(found: &Found) -> Option<VoidedClaim> {
 }
 
 fn conflict() -> Refusal {
-    let hint = "this request id already stands for the void of another number or for another reason";
+    let hint =
+        "this request id already stands for the void of another number or for another reason";
     Refusal::new(Reason::SerialConflict, hint)
 }
 
@@ -138,10 +137,7 @@ impl Round<'_> {
 
     /// The claim that holds the wish's number, and the void that there is already, of this round
     /// or before.
-    fn looked_up(
-        &self,
-        wish: &VoidWish,
-    ) -> Result<(Option<Found>, Option<VoidedClaim>), Refusal> {
+    fn looked_up(&self, wish: &VoidWish) -> Result<(Option<Found>, Option<VoidedClaim>), Refusal> {
         let made = self.batch.invoice_voids.iter().find(|void| void.request == wish.request);
         if let Some(made) = made.and_then(|made| self.voided.get(&made.claim)) {
             let same = made.number.as_ref() == Some(&wish.number) && made.reason == wish.reason;

@@ -2,17 +2,14 @@
 //! and whoever checks it.
 
 use super::{
-    DeliveryBatch, LostRange, Notice, ReceiptRecord, SegmentState, SeriesState, UsageDelta, UsageKey,
+    DeliveryBatch, LostRange, Notice, ReceiptRecord, SegmentState, SeriesState, UsageDelta,
+    UsageKey,
     rows::{
         self,
         Column::{Bytes, Int},
     },
 };
-use crate::{
-    convert::to_i64,
-    model::RequestKey,
-    registry::Device,
-};
+use crate::{convert::to_i64, model::RequestKey, registry::Device};
 use chrono::Datelike as _;
 
 /// A usage row's columns, without its CRC.

@@ -40,11 +40,7 @@ pub struct InvoiceVoid {
 impl InvoiceVoid {
     /// What the event's hash covers: the very invoice, who voided it, why and when.
     #[must_use]
-    pub fn body(
-        invoice: &[u8],
-        request: &RequestKey,
-        (reason, at): (&str, CstTime),
-    ) -> Vec<u8> {
+    pub fn body(invoice: &[u8], request: &RequestKey, (reason, at): (&str, CstTime)) -> Vec<u8> {
         rows::canonical(&[
             Bytes(&sha256(invoice)),
             Int(Some(request.platform.0)),
@@ -154,12 +150,7 @@ pub(super) struct Voids {
 
 impl Voids {
     /// Notes the void of an invoice that was issued at `issued_at`.
-    pub(super) fn note(
-        &mut self,
-        void: &InvoiceVoid,
-        issued_at: CstTime,
-        findings: &mut Findings,
-    ) {
+    pub(super) fn note(&mut self, void: &InvoiceVoid, issued_at: CstTime, findings: &mut Findings) {
         let claim = void.claim;
         if void.at < issued_at {
             findings.problem(format!("claim {claim} was voided before it was issued"));

@@ -2,8 +2,8 @@
 //! not add up refuses the start.
 
 use super::{
-    Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, SegmentState, SeriesState,
-    StoreError, columns, journal, reader,
+    Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, SegmentState,
+    SeriesState, StoreError, columns, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
 };

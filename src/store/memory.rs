@@ -4,7 +4,8 @@
 use super::{
     Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
     Found, InvoiceVoid, Issued, LastIds, Loaded, LostRange, Notice, OutboxItem, RegistryChange,
-    SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier, journal, rows,
+    SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier,
+    journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},

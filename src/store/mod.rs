@@ -28,8 +28,8 @@ pub mod watermark;
 mod write;
 
 pub use batch::{
-    AuditEntry, Batch, ClosedSerial, Committed, Counted, DeliveryBatch, Incident, LostRange, ReceiptRecord,
-    RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
+    AuditEntry, Batch, ClosedSerial, Committed, Counted, DeliveryBatch, Incident, LostRange,
+    ReceiptRecord, RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
 };
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,

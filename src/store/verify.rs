@@ -2,8 +2,8 @@
 //! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
-    Assignment, Balance, Claim, Counted, Event, EventHash, EventKind, Fate, InvoiceVoid,
-    ListOwner, Notice, Place, StoreError, UsageDelta, UsageKey, columns,
+    Assignment, Balance, Claim, Counted, Event, EventHash, EventKind, Fate, InvoiceVoid, ListOwner,
+    Notice, Place, StoreError, UsageDelta, UsageKey, columns,
     embedded::{self, BOOKS, Options},
     invoice_void::Voids,
     listing, load, reader,

@@ -9,6 +9,7 @@ mod book;
 mod promises;
 mod reds;
 mod turn;
+mod voids;
 mod world;
 
 pub(super) use world::device_claim;
@@ -72,6 +73,13 @@ enum Op {
         pick: usize,
         said: Option<Answer>,
         unchanged: bool,
+    },
+    /// A platform voids the invoice of a number that somebody drew.
+    VoidInvoice {
+        platform: usize,
+        id: usize,
+        pick: usize,
+        reason: usize,
     },
     AddSegment {
         target: usize,
@@ -142,6 +150,10 @@ fn asking() -> impl Strategy<Value = Op> {
         }),
         1 => (0..2_usize, 0..4_usize)
             .prop_map(|(platform, serial)| Op::Resolve { platform, serial }),
+        3 => (0..2_usize, 0..3_usize, 0..6_usize, 0..2_usize)
+            .prop_map(|(platform, id, pick, reason)| {
+                Op::VoidInvoice { platform, id, pick, reason }
+            }),
     ]
 }
 

@@ -174,7 +174,7 @@ fn a_lost_or_swapped_row_is_noticed() {
         ("DELETE FROM outbox WHERE notice = 9", "the void of claim 4 is delivered and not made"),
         ("INSERT INTO outbox VALUES (3)", "the void of claim 1 is delivered and not made"),
         ("INSERT INTO outbox VALUES (2)", "claim 1 is to be delivered twice"),
-        ("DELETE FROM invoice_void", "the chain ends elsewhere"),
+        ("DELETE FROM invoice_void", "series 1: event 8 is missing"),
         ("DELETE FROM invoice_void", "the void of claim 4 is delivered and not made"),
         ("DELETE FROM invoice_void", "usage differs"),
         ("DELETE FROM invoice_void", "the void index gives a request id to claim 4"),

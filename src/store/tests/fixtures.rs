@@ -10,8 +10,9 @@ use crate::{
     registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
     store::{
         Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, Counted, DeliveryBatch,
-        EventKind, Incident, InvoiceVoid, Issued, ListOwner, Notice, Place, ReceiptRecord, RegistryChange, Rejection, Released,
-        SegmentState, SeriesState, SignedTail, UsageKey, Voided,
+        EventKind, Incident, InvoiceVoid, Issued, ListOwner, Notice, Place, ReceiptRecord,
+        RegistryChange, Rejection, Released, SegmentState, SeriesState, SignedTail, UsageKey,
+        Voided,
     },
 };
 use bytes::Bytes;
