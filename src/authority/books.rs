@@ -1,8 +1,9 @@
 //! The acceptance side's books: one SQLite file, every change synced before it is answered, so that
 //! a restart forgets nothing. One call is one transaction.
 //!
-//! Invariants: a (code, number) has at most one content, issued or voided unsigned, for ever; an issued
-//! one has at most one void; a batch id has one receipt; segments never overlap each other or a number that is known.
+//! Invariants: a (code, number) has at most one content, issued or voided unsigned, for ever; an
+//! issued one has at most one void; a batch id has one receipt; segments never overlap each other
+//! or a number that is known.
 
 use super::{
     receipt::ReceiptKey,

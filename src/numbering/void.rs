@@ -9,7 +9,7 @@ use super::{
     book::{Round, unreadable},
 };
 use crate::{
-    contract::{self, VoidCase},
+    contract::{VoidCase, may_void},
     model::{CstTime, InvoiceNumber, RequestKey},
     refusal::{Reason, Refusal},
     store::{Balance, Counted, EventKind, Fate, Found, InvoiceVoid, Notice, OutboxItem, UsageKey},
@@ -117,7 +117,7 @@ impl Round<'_> {
         };
         self.may_act(wish)?;
         let at = self.now.max(place.at);
-        contract::may_void(self.void_case(&found, place.at), at)?;
+        may_void(self.void_case(&found, place.at), at)?;
         self.not_drawn(&found)?;
         let draft = found.draft().map_err(|error| unreadable(&error))?;
         self.no_red_stands(&found, &Balance::of(&draft))?;

@@ -4,11 +4,11 @@
 use super::Pipeline;
 use crate::{
     convert::millis,
-    model::{ClaimId, CstTime, InvoiceNumber},
-    numbering::{ASK_AFTER, Outcome, VoidedClaim},
+    model::{ClaimId, CstTime},
+    numbering::{ASK_AFTER, Outcome},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    store::{Delivered, InvoiceVoid, Notice},
+    store::{Delivered, Notice},
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -61,51 +61,17 @@ impl Pipeline {
         Ok(pb::Issued { invoice: Some(invoice), delivery: Some(delivery) })
     }
 
-    /// A voided number as the wire has it.
-    pub(super) fn voided(&self, voided: &VoidedClaim) -> Result<pb::Voided, Refusal> {
-        let number = voided.number.as_ref();
-        let end = Notice::end(voided.claim);
-        let (issued, told) = match &voided.invoice {
-            Some(bytes) => {
-                let issued = self.issued(voided.claim, bytes, &self.delivered(end)?)?;
-                (Some(issued), Some(Notice::invoice_void(voided.claim)))
-            }
-            None => (None, number.map(|_| end)),
-        };
-        let delivered = told.map(|notice| self.delivered(notice)).transpose()?;
-        Ok(pb::Voided {
-            code: number.map(|number| number.code.clone()).unwrap_or_default(),
-            number: number.map(InvoiceNumber::number_text).unwrap_or_default(),
-            reason: voided.reason.clone(),
-            voided_at: voided.at.rfc3339(),
-            issued,
-            delivery: delivered.map(|delivered| self.delivery(&delivered, Some(voided.at))),
-        })
-    }
-
-    /// The void of a listed invoice as the wire has it; the invoice stands beside it.
-    pub(super) fn listed_void(
-        &self,
-        invoice: &pb::Invoice,
-        (void, delivered): &(InvoiceVoid, Delivered),
-    ) -> pb::Voided {
-        pb::Voided {
-            code: invoice.code.clone(),
-            number: invoice.number.clone(),
-            reason: void.reason.clone(),
-            voided_at: void.at.rfc3339(),
-            issued: None,
-            delivery: Some(self.delivery(delivered, Some(void.at))),
-        }
-    }
-
-    fn delivered(&self, notice: Notice) -> Result<Delivered, Refusal> {
+    pub(super) fn delivered(&self, notice: Notice) -> Result<Delivered, Refusal> {
         let delivered = self.numbering.books().delivered(notice);
         delivered.map_err(|error| unreadable(notice.claim, &crate::refusal::chain(&error)))
     }
 
     /// Where delivery stands of what happened at `since`.
-    fn delivery(&self, delivered: &Delivered, since: Option<CstTime>) -> pb::DeliveryState {
+    pub(super) fn delivery(
+        &self,
+        delivered: &Delivered,
+        since: Option<CstTime>,
+    ) -> pb::DeliveryState {
         match delivered {
             Delivered::Pending => {
                 let since = since.map_or(0, CstTime::unix);

@@ -12,13 +12,13 @@ use crate::{
     refusal::{Reason, Refusal},
     signer::DeviceAnswer,
     store::{
-        Assignment, Binding, Claim, Counted, DeliveryBatch, Fate, Notice, Store as _, Told,
-        UsageDelta, UsageKey, memory::MemoryStore,
+        Assignment, Binding, Claim, Counted, Fate, Notice, Store as _, UsageDelta, UsageKey,
+        memory::MemoryStore,
     },
 };
 use bytes::Bytes;
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Whether a law holds, else which and why not.
 pub(super) type Law = Result<(), String>;
@@ -98,9 +98,9 @@ pub(super) struct Model {
     pub(super) void_requests: BTreeMap<RequestKey, (ClaimId, String)>,
     pub(super) waiting: BTreeSet<Notice>,
     pub(super) told_now: BTreeSet<Notice>,
-    open_batches: BTreeMap<BatchNo, Vec<Notice>>,
-    answered_now: BTreeSet<BatchNo>,
-    batches_now: BTreeMap<BatchNo, Vec<Notice>>,
+    pub(super) open_batches: BTreeMap<BatchNo, Vec<Notice>>,
+    pub(super) answered_now: BTreeSet<BatchNo>,
+    pub(super) batches_now: BTreeMap<BatchNo, Vec<Notice>>,
     pub(super) platforms: [bool; 2],
     pub(super) devices: [bool; 3],
     /// The number that the device will draw next.
@@ -495,43 +495,6 @@ impl Model {
         let moved = line.device_next.as_ref().is_some_and(|before| *before != next);
         line.frozen |= moved && open == 0;
         line.device_next = Some(next);
-    }
-
-    pub(super) fn batch_frozen(&mut self, max: usize, frozen: Option<&DeliveryBatch>) -> Law {
-        let free = self.waiting.iter().copied().filter(|notice| !self.waits(*notice));
-        let expect: Vec<Notice> = free.take(max).collect();
-        let members = frozen.map(|batch| batch.members.clone()).unwrap_or_default();
-        holds(members == expect, "everything to be told is in one batch, in its order", || {
-            format!("{members:?}, not {expect:?}")
-        })?;
-        self.waiting.retain(|notice| !members.contains(notice));
-        if let Some(batch) = frozen {
-            self.batches_now.insert(batch.no, members);
-        }
-        Ok(())
-    }
-
-    /// A void is told after the receipt of its invoice.
-    fn waits(&self, notice: Notice) -> bool {
-        let invoice = Notice::end(notice.claim);
-        let batches = self.open_batches.values().chain(self.batches_now.values());
-        notice.told == Told::InvoiceVoid
-            && (self.waiting.contains(&invoice) || batches.flatten().any(|told| *told == invoice))
-    }
-
-    /// What is in a batch without a receipt, as committed.
-    pub(super) fn unanswered(&self) -> HashSet<Notice> {
-        self.open_batches.values().flatten().copied().collect()
-    }
-
-    pub(super) fn open_batch(&self, pick: usize) -> Option<(BatchNo, Vec<Notice>)> {
-        let free = self.open_batches.iter().filter(|(no, _)| !self.answered_now.contains(no));
-        let at = pick.checked_rem(free.clone().count())?;
-        free.clone().nth(at).map(|(no, members)| (*no, members.clone()))
-    }
-
-    pub(super) fn answered(&mut self, batch: BatchNo) {
-        self.answered_now.insert(batch);
     }
 
     /// A round is durable: from here on its bytes are the bytes.

@@ -246,8 +246,8 @@ impl Author {
         Batch { released: vec![released], series: vec![self.drawn.clone()], ..again }
     }
 
-    /// The whole story, one batch a commit: claims 1 and 4 issued, 4 voided since, 2 voided, 3 and 7 open, 5
-    /// released, its serial claimed again as 6 and drawn by the device.
+    /// The whole story, one batch a commit: claims 1 and 4 issued, 4 voided since, 2 voided, 3 and
+    /// 7 open, 5 released, its serial claimed again as 6 and drawn by the device.
     pub(super) fn story(&mut self) -> Vec<Batch> {
         let text = |text: &str| text.to_owned();
         let delivery = |no, members: &[i64]| DeliveryBatch {
