@@ -242,11 +242,10 @@ impl Book {
             self.registry = Arc::new(registry);
         }
         for (_, series) in change.series {
-            for segment in &series.segments {
-                self.put_range(segment);
-            }
             self.put_series(series);
         }
+        // Not the series' own: a segment may have been used up in the round that added it.
+        change.segments.iter().for_each(|segment| self.put_range(segment));
         change.lost.into_iter().for_each(|lost| self.put_lost(lost));
         for (id, open) in change.opened {
             self.put_open(id, open);
@@ -333,6 +332,7 @@ pub struct Round<'a> {
 #[derive(Debug)]
 pub struct Change {
     series: BTreeMap<SeriesNo, Series>,
+    segments: Vec<SegmentState>,
     opened: BTreeMap<ClaimId, Open>,
     ended: Vec<(ClaimId, SeriesNo)>,
     outbox: Vec<OutboxItem>,
@@ -375,6 +375,7 @@ impl Round<'_> {
         self.batch.balances = balances.map(|(blue, left)| RedBalance { blue, left }).collect();
         let change = Change {
             series: self.series,
+            segments: self.batch.segments.clone(),
             opened: self.opened,
             ended,
             outbox,

@@ -217,3 +217,14 @@ proptest! {
         world.drain().map_err(TestCaseError::fail)?;
     }
 }
+
+#[test]
+fn a_segment_that_is_used_up_in_the_round_that_adds_it_stays_known() {
+    let add = |first| Op::AddSegment { target: 1, code: 1, first, len: 0 };
+    let assign = |serial| Op::Assign { platform: 0, serial, content: 0, target: 1, expired: false };
+    let step = |ops| Step { ops, end: End::Committed, seconds: 0 };
+    let mut world = World::new();
+    // Two numbers, both drawn at once; then the first range again.
+    world.step(&step(vec![add(0), add(1), assign(0), assign(1)])).unwrap();
+    world.step(&step(vec![add(0)])).unwrap();
+}
