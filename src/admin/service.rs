@@ -415,6 +415,8 @@ impl AdminService for Service {
             code: number.map(|number| number.code.clone()).unwrap_or_default(),
             number: number.map(InvoiceNumber::number_text).unwrap_or_default(),
             reason: voided.reason,
+            voided_at: voided.at.rfc3339(),
+            ..v1::Voided::default()
         };
         Ok(Response::new(pb::BlankVoidResponse { voided: Some(voided) }))
     }

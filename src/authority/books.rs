@@ -1,8 +1,9 @@
 //! The acceptance side's books: one SQLite file, every change synced before it is answered, so that
 //! a restart forgets nothing. One call is one transaction.
 //!
-//! Invariants: a (code, number) has at most one content, issued or voided, for ever; a batch id has
-//! one receipt; segments never overlap each other or a number that is known.
+//! Invariants: a (code, number) has at most one content, issued or voided unsigned, for ever; an
+//! issued one has at most one void; a batch id has one receipt; segments never overlap each other
+//! or a number that is known.
 
 use super::{
     receipt::ReceiptKey,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     clock::{Clock, random_text},
     convert::{sha256, to_u64},
-    model::Kind,
+    model::{CstTime, Kind},
     pb::{
         authority::v1::{
             BatchItem, ItemVerdict, Receipt, ReceiptStatement, SubmitBatchRequest, Verdict,
@@ -26,7 +27,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use std::{path::Path, time::Duration};
 
 /// Version of the tables below.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE devices (
@@ -35,6 +36,10 @@ const SCHEMA: &str = "
     CREATE TABLE numbers (
         code TEXT NOT NULL, number TEXT NOT NULL, voided INTEGER NOT NULL, digest BLOB NOT NULL,
         device TEXT NOT NULL, kind INTEGER NOT NULL, PRIMARY KEY (code, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE invoice_voids (
+        code TEXT NOT NULL, number TEXT NOT NULL, digest BLOB NOT NULL, voided_at TEXT NOT NULL,
+        PRIMARY KEY (code, number)
     ) WITHOUT ROWID;
     CREATE INDEX numbers_series ON numbers (device, kind, code, number);
     CREATE TABLE batches (
@@ -331,6 +336,11 @@ fn enter(
     entry: &Entry,
     content: &Content,
 ) -> Result<Option<Flaw>, BooksError> {
+    if let Content::Voided(voided) = content
+        && !voided.invoice_digest.is_empty()
+    {
+        return void_issued(change, entry, voided);
+    }
     let voids = matches!(content, Content::Voided(_));
     let find = "SELECT voided, digest FROM numbers WHERE code = ? AND number = ?";
     let known: Option<(bool, [u8; 32])> = change
@@ -360,6 +370,49 @@ fn enter(
         entry.digest,
         device,
         kind.legacy_code()
+    ])?;
+    Ok(None)
+}
+
+/// Enters the void of an issued invoice: of the very one that is known, and once.
+fn void_issued(
+    change: &Transaction<'_>,
+    entry: &Entry,
+    voided: &VoidedNumber,
+) -> Result<Option<Flaw>, BooksError> {
+    let of = params![voided.code, voided.number];
+    let find = "SELECT voided, digest, device FROM numbers WHERE code = ? AND number = ?";
+    let known: Option<(bool, Vec<u8>, String)> = change
+        .prepare_cached(find)?
+        .query_row(of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    match known {
+        None => return Ok(Some(Flaw::NotIssued)),
+        Some((true, ..)) => return Ok(Some(Flaw::IsVoided)),
+        Some((false, digest, device))
+            if digest != voided.invoice_digest || device != voided.device_id =>
+        {
+            return Ok(Some(Flaw::OtherInvoice));
+        }
+        Some((false, ..)) => {}
+    }
+    if CstTime::parse(&voided.voided_at).is_none() {
+        return Ok(Some(Flaw::Field { field: "voided_at" }));
+    }
+    let find = "SELECT digest FROM invoice_voids WHERE code = ? AND number = ?";
+    let before: Option<[u8; 32]> =
+        change.prepare_cached(find)?.query_row(of, |row| row.get(0)).optional()?;
+    match before {
+        Some(digest) if digest == entry.digest => return Ok(None),
+        Some(_) => return Ok(Some(Flaw::OtherVoid)),
+        None => {}
+    }
+    let (code, number, at) = (&voided.code, &voided.number, &voided.voided_at);
+    change.prepare_cached("INSERT INTO invoice_voids VALUES (?, ?, ?, ?)")?.execute(params![
+        code,
+        number,
+        entry.digest,
+        at
     ])?;
     Ok(None)
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    convert::sha256,
     model::Kind,
     pb::authority::v1::{
         BatchItem, ItemVerdict, ReceiptStatement, SubmitBatchRequest, Verdict, VoidedNumber,
@@ -84,6 +85,8 @@ fn void(code: &str, number: u32) -> BatchItem {
         code: code.to_owned(),
         number: format!("{number:08}"),
         reason: "paper jam".to_owned(),
+        voided_at: "2026-01-02T03:04:06+08:00".to_owned(),
+        ..VoidedNumber::default()
     };
     BatchItem { invoice: bytes::Bytes::new(), voided: Some(voided) }
 }
@@ -107,6 +110,42 @@ fn a_number_has_one_content_for_ever() {
     let twins = world.submit(&[changed, first]);
     let verdicts: Vec<Verdict> = twins.iter().map(ItemVerdict::verdict).collect();
     assert_eq!(verdicts, [Verdict::Rejected, Verdict::Accepted], "a bad item stops no other");
+}
+
+/// The void of an issued invoice.
+fn void_issued(issued: &BatchItem, change: impl FnOnce(&mut VoidedNumber)) -> BatchItem {
+    let mut voided = void(CODE, 1).voided.unwrap();
+    voided.invoice_digest = sha256(&issued.invoice).to_vec();
+    change(&mut voided);
+    BatchItem { invoice: bytes::Bytes::new(), voided: Some(voided) }
+}
+
+#[test]
+fn an_issued_invoice_is_voided_once_and_only_the_very_one() {
+    let mut world = World::new();
+    let issued = world.device.item(CODE, 1);
+    let good = || void_issued(&issued, |_| {});
+    world.check(good(), Err("not known here"));
+    world.check(issued.clone(), Ok(()));
+    world.check(void(CODE, 1), Err("issued"));
+    world.check(void_issued(&issued, |void| void.invoice_digest[0] ^= 1), Err("another invoice"));
+    world.check(void_issued(&issued, |void| void.device_id = "d2".into()), Err("another invoice"));
+    world.check(void_issued(&issued, |void| void.voided_at.clear()), Err("voided_at"));
+    world.check(void_issued(&issued, |void| void.number = "00000002".into()), Err("not known"));
+    world.check(good(), Ok(()));
+    world.check(good(), Ok(()));
+    world.check(void_issued(&issued, |void| void.reason.push('!')), Err("voided already"));
+    world.check(issued.clone(), Ok(()));
+    world.check(void(CODE, 2), Ok(()));
+    world.check(
+        void_issued(&issued, |void| void.number = "00000002".into()),
+        Err("the number is voided"),
+    );
+    assert_eq!(world.books.series_head("d1", Kind::ENormal).unwrap().count, 2);
+    let sql = "SELECT code, number FROM invoice_voids";
+    let books = rusqlite::Connection::open(world.dir.path().join("authority.sqlite")).unwrap();
+    let kept = books.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(kept, (CODE.to_owned(), "00000001".to_owned()));
 }
 
 #[test]
@@ -242,6 +281,6 @@ fn another_receipt_key_or_a_newer_schema_stops_the_start() {
     fs::write(&key_file, kept).unwrap();
     open(&dir).unwrap();
     let newer = rusqlite::Connection::open(dir.join("authority.sqlite")).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
-    assert!(matches!(open(&dir), Err(BooksError::Schema { found: 2 })));
+    newer.pragma_update(None, "user_version", 3).unwrap();
+    assert!(matches!(open(&dir), Err(BooksError::Schema { found: 3 })));
 }

@@ -78,6 +78,12 @@ pub(super) enum Flaw {
     OtherContent,
     #[error("the number is voided")]
     IsVoided,
+    #[error("the invoice that is to be voided is not known here")]
+    NotIssued,
+    #[error("the void is of another invoice than the one that is known under its number")]
+    OtherInvoice,
+    #[error("the invoice is voided already, with other content")]
+    OtherVoid,
     #[error("the number is issued")]
     IsIssued,
 }

@@ -197,10 +197,7 @@ fn say(outcome: &pb::Outcome, format: Format) -> Result<Exit> {
             format!("IN_DOUBT: ask `skproxy client resolve` after {} ms", doubt.ask_after_ms),
             Exit::InDoubt,
         ),
-        Some(Wire::Voided(voided)) => {
-            let pb::Voided { code, number, reason } = voided;
-            (format!("VOIDED {code} {number}: {}", output::plain(reason)), Exit::Refused)
-        }
+        Some(Wire::Voided(voided)) => (voided_line(voided), Exit::Refused),
         Some(Wire::Closed(closed)) => {
             (format!("CLOSED unused at {}", closed.closed_at), Exit::Refused)
         }
@@ -230,6 +227,11 @@ fn valid(response: &pb::ValidateInvoiceResponse, format: Format) -> Result<Exit>
         None => output::say("VALID, nothing was spent").map(|()| Exit::Done),
         Some(known) => say(known, format),
     }
+}
+
+pub(super) fn voided_line(voided: &pb::Voided) -> String {
+    let pb::Voided { code, number, reason, voided_at, .. } = voided;
+    format!("VOIDED {code} {number} at {voided_at}: {}", output::plain(reason))
 }
 
 pub(super) fn issued_line(issued: &pb::Issued) -> String {

@@ -2,7 +2,7 @@
 
 use super::{
     Exit,
-    client::{issued_line, refusal, refused},
+    client::{issued_line, refusal, refused, voided_line},
     output::{self, Format, Names},
 };
 use crate::pb::v1::{self as pb, invoice_service_client::InvoiceServiceClient};
@@ -45,10 +45,13 @@ pub(super) async fn run(
     format: Format,
 ) -> Result<Exit> {
     let read = read(client, window).await;
-    let lines = read.invoices.iter().map(|response| response.issued.clone().unwrap_or_default());
+    let lines = read.invoices.iter().map(|response| match &response.voided {
+        Some(voided) => voided_line(voided),
+        None => issued_line(&response.issued.clone().unwrap_or_default()),
+    });
     match (format, &read.failed) {
         (Format::Text, failed) => {
-            lines.into_iter().try_for_each(|issued| output::say(&issued_line(&issued)))?;
+            lines.into_iter().try_for_each(|line| output::say(&line))?;
             if read.more {
                 let cursor = read.invoices.last().map_or("", |last| last.cursor.as_str());
                 eprintln!("there may be more: --cursor {cursor}");

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     clock::monotonic,
-    convert::len_u64,
+    convert::{len_u64, sha256},
     metrics::metrics,
-    model::{BatchNo, ClaimId, DeviceNo},
+    model::{BatchNo, DeviceNo},
     numbering::{Numbering, SeriesWitness},
     pb::authority::v1::{BatchItem, VoidedNumber},
     refusal::Refusal,
     registry::{Device, Registry, Route},
-    store::{DeliveryBatch, Fate, ReceiptRecord, Rejection, StoreError},
+    store::{DeliveryBatch, Fate, Found, Notice, ReceiptRecord, Rejection, StoreError, Told},
     tasks::Tasks,
     transport::ClientTls,
 };
@@ -76,8 +76,8 @@ enum DeliveryError {
     Upstream(#[source] UpstreamError),
     #[error("store what the acceptance said")]
     Store(#[source] Refusal),
-    #[error("batch {batch} holds claim {claim}, which has not ended")]
-    NotEnded { batch: BatchNo, claim: ClaimId },
+    #[error("batch {batch} tells of {notice}, which has not happened")]
+    NotMade { batch: BatchNo, notice: Notice },
 }
 
 impl Delivery {
@@ -298,22 +298,19 @@ impl Worker {
     fn items(&self, batch: &DeliveryBatch) -> Result<Vec<BatchItem>, DeliveryError> {
         let books = self.delivery.numbering.books();
         let registry = self.delivery.numbering.registry();
-        let item = |claim: &ClaimId| {
-            let found = books.claim(*claim).map_err(DeliveryError::Books)?;
-            if let Some(invoice) = found.invoice() {
+        let item = |notice: &Notice| {
+            let found = books.claim(notice.claim).map_err(DeliveryError::Books)?;
+            let told = match notice.told {
+                Told::End => found.invoice(),
+                Told::InvoiceVoid => None,
+            };
+            if let Some(invoice) = told {
                 return Ok(BatchItem { invoice, voided: None });
             }
-            let Fate::Voided(voided) = &found.fate else {
-                return Err(DeliveryError::NotEnded { batch: batch.no, claim: *claim });
-            };
-            let number = voided.number.as_ref();
-            let voided = VoidedNumber {
-                device_id: device_id(&registry, found.device()),
-                code: number.map(|number| number.code.clone()).unwrap_or_default(),
-                number: number.map(|number| number.number_text()).unwrap_or_default(),
-                reason: voided.reason.clone(),
-            };
-            Ok(BatchItem { invoice: bytes::Bytes::new(), voided: Some(voided) })
+            let voided = voided(&found, notice.told, device_id(&registry, found.device()));
+            let made = DeliveryError::NotMade { batch: batch.no, notice: *notice };
+            let voided = Some(voided.ok_or(made)?);
+            Ok(BatchItem { invoice: bytes::Bytes::new(), voided })
         };
         batch.members.iter().map(item).collect()
     }
@@ -355,10 +352,10 @@ impl Worker {
     ) -> Result<(), DeliveryError> {
         let verdicts = batch.members.iter().zip(receipt.verdicts());
         let rejected: Vec<_> = verdicts
-            .filter_map(|(claim, verdict)| match verdict {
+            .filter_map(|(notice, verdict)| match verdict {
                 Verdict::Accepted => None,
                 Verdict::Rejected { message } => {
-                    Some(Rejection { claim: *claim, message: message.clone() })
+                    Some(Rejection { notice: *notice, message: message.clone() })
                 }
             })
             .collect();
@@ -381,6 +378,29 @@ impl Worker {
             .await
             .map_err(DeliveryError::Store)
     }
+}
+
+/// The void that a notice tells of; none when there is no such void. The bytes are the same each
+/// time: all of it comes from the books.
+fn voided(found: &Found, told: Told, device_id: String) -> Option<VoidedNumber> {
+    let (number, reason, at, invoice_digest) = match (&found.fate, told) {
+        (Fate::Voided(void), Told::End) => {
+            (void.number.as_ref(), &void.reason, void.at, Vec::new())
+        }
+        (Fate::InvoiceVoided(_, void), Told::InvoiceVoid) => {
+            let digest = sha256(&found.invoice()?).to_vec();
+            (found.issued_number(), &void.reason, void.at, digest)
+        }
+        _ => return None,
+    };
+    Some(VoidedNumber {
+        device_id,
+        code: number.map(|number| number.code.clone()).unwrap_or_default(),
+        number: number.map(|number| number.number_text()).unwrap_or_default(),
+        reason: reason.clone(),
+        invoice_digest,
+        voided_at: at.rfc3339(),
+    })
 }
 
 fn device_id(registry: &Registry, device: DeviceNo) -> String {

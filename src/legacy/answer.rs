@@ -13,7 +13,7 @@ use chrono::NaiveDate;
 pub struct Found {
     /// The stored invoice.
     pub invoice: pb::Invoice,
-    /// Whether the acceptance has it (上传标志, scbz).
+    /// Whether the acceptance has it, or of a voided one its void (上传标志, scbz).
     pub uploaded: bool,
     /// Whether it was voided after it was issued.
     pub standing: Standing,
@@ -144,6 +144,17 @@ impl From<pb::Outcome> for Answer {
                         Self::Invoices(vec![Found { invoice, uploaded, standing }])
                     }
                     // Issued, but not told: anything but "in doubt" would have it issued twice.
+                    None => Self::InDoubt,
+                }
+            }
+            Some(Wire::Voided(voided)) if voided.issued.is_some() => {
+                let delivered = voided.delivery.map(|delivery| delivery.state());
+                let uploaded = delivered == Some(pb::Delivery::Accepted);
+                match voided.issued.and_then(|issued| issued.invoice) {
+                    Some(invoice) => {
+                        let standing = Standing::Voided;
+                        Self::Invoices(vec![Found { invoice, uploaded, standing }])
+                    }
                     None => Self::InDoubt,
                 }
             }

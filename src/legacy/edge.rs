@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     identity::{self, PeerCertificate},
     listener::{HttpAnswer, HttpApi},
-    model::{InvoiceNumber, Kind},
+    model::{CstTime, InvoiceNumber, Kind},
     pb::v1 as pb,
     pipeline::PlatformApi,
     refusal::{Reason, Refusal},
@@ -35,6 +35,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Most invoices in one answer; a wider question is refused.
 const INVOICES_MAX: usize = 1000;
+
+/// Longest id of a void request. Unit: characters.
+const VOID_ID_LEN: usize = 20;
 
 /// Most numbers in one question; each is looked up.
 const NUMBERS_MAX: usize = 100;
@@ -209,7 +212,14 @@ impl Edge {
         self.is_whom_it_claims(peer, &address)?;
         draft.device_id = self.named_device(&taxpayer_id, &address, draft.kind)?;
         match self.api.issue(Some(peer.clone()), DEADLINE, Some(draft)).await {
-            Ok(outcome) => Ok(Answer::from(outcome)),
+            Ok(outcome) => match outcome.result {
+                // Its answer has no field for it, and a success would have it handed out.
+                Some(pb::outcome::Result::Voided(voided)) if voided.issued.is_some() => {
+                    let hint = "the invoice of this serial was issued and is voided";
+                    Err(Refusal::new(Reason::SerialClosed, hint))
+                }
+                result => Ok(Answer::from(pb::Outcome { result })),
+            },
             Err(refusal) => match refusal.reason {
                 // A fault of ours may have come after the claim, and books that are behind may
                 // have lost it.
@@ -284,8 +294,15 @@ impl Edge {
             let page = self.api.list(Some(peer.clone()), DEADLINE, &request).await?;
             for listed in page.invoices {
                 request.cursor = listed.cursor;
-                let issued = pb::outcome::Result::Issued(listed.issued.unwrap_or_default());
-                let Answer::Invoices(one) = Answer::from(pb::Outcome { result: Some(issued) })
+                let issued = listed.issued.unwrap_or_default();
+                let result = match listed.voided {
+                    Some(voided) => {
+                        let issued = Some(issued);
+                        pb::outcome::Result::Voided(pb::Voided { issued, ..voided })
+                    }
+                    None => pb::outcome::Result::Issued(issued),
+                };
+                let Answer::Invoices(one) = Answer::from(pb::Outcome { result: Some(result) })
                 else {
                     continue;
                 };
@@ -314,16 +331,20 @@ impl Edge {
             return Err(Refusal::new(Reason::VoidNotAllowed, hint));
         }
         let taxpayer_id = self.taxpayer_id(peer, &void.address, void.kind)?;
+        let reason = format!("作废 {}", void.operator).trim_end().to_owned();
         let request = pb::VoidInvoiceRequest {
             taxpayer_id,
+            request_id: void_id(&void.code, &void.number, &reason),
             code: void.code,
-            number: void.number.clone(),
-            reason: format!("作废 {}", void.operator).trim_end().to_owned(),
-            request_id: format!("ZF{}", void.number),
+            number: void.number,
+            reason,
         };
         let voided = self.api.void(Some(peer.clone()), DEADLINE, request).await?;
-        let pb::Voided { code, number, .. } = voided.voided.unwrap_or_default();
-        Ok(Answer::Voided { code, number, at: self.clock.now() })
+        let pb::Voided { code, number, voided_at, .. } = voided.voided.unwrap_or_default();
+        let at = CstTime::parse(&voided_at).ok_or_else(|| {
+            Refusal::new(Reason::Internal, "the void has no time; ask for the invoice")
+        })?;
+        Ok(Answer::Voided { code, number, at })
     }
 
     async fn stock(&self, peer: &PeerCertificate, about: &About) -> Result<Answer, Refusal> {
@@ -445,6 +466,15 @@ fn named<'a>(registry: &'a Registry, address: &Address) -> Option<&'a registry::
     let device = registry.device_by_id(&address.device);
     let device = device.or_else(|| by_number(&address.device));
     device.or_else(|| by_number(&address.machine_number)).map(AsRef::as_ref)
+}
+
+/// The id of a void request: these messages have none, so what it says is its id. A repeated one
+/// hears the same, and one by somebody else what became of the invoice.
+fn void_id(code: &str, number: &str, reason: &str) -> String {
+    let said = [code, number, reason].join("\n");
+    let mut id = format!("ZF{}", crate::convert::hex(&crate::convert::sha256(said.as_bytes())));
+    id.truncate(VOID_ID_LEN);
+    id
 }
 
 fn segment(of: &pb::StockSegment) -> Segment {

@@ -6,7 +6,7 @@ use super::{
     book::{Book, Change, Gate, Round},
     finisher::Finisher,
     mailbox::Mailbox,
-    outcome::{IssuedInvoice, Outcome, Told, Wait},
+    outcome::{IssuedInvoice, Outcome, Told, VoidedClaim, Wait},
     round::{self, Decision, Resolved},
     time::{AuthorityClocks, TimeGuard},
     work::{Completion, Deliver, Reply, Work},
@@ -385,8 +385,8 @@ impl<S: Store> Actor<S> {
             (Completion::Void { claim, wish, .. }, Verdict::Voided { voided, ended }) => {
                 match (voided.as_ref(), outcome(&claim)) {
                     (Ok(voided), _) => {
-                        let (number, reason) = (voided.number.clone(), voided.reason.clone());
-                        self.notify(&claim, &Ok(Outcome::Voided { number, reason }));
+                        let voided = VoidedClaim::unsigned(voided);
+                        self.notify(&claim, &Ok(Outcome::Voided(voided)));
                     }
                     (Err(_), _) if !ended => self.finisher.put_back(claim),
                     (Err(_), Some(issued)) => self.notify(&claim, &Ok(issued)),
@@ -435,7 +435,7 @@ impl<S: Store> Actor<S> {
             match owed {
                 Owed::Assign(Ok(Decision::Done(outcome)), reply)
                 | Owed::Resolve(
-                    Ok(Resolved::Done(outcome @ (Outcome::Issued(_) | Outcome::Voided { .. }))),
+                    Ok(Resolved::Done(outcome @ (Outcome::Issued(_) | Outcome::Voided(_)))),
                     reply,
                 ) => answer(reply, Ok(Assigned::Done(outcome))),
                 Owed::Wait(claim, reply) => self.wait(claim, reply, &[]),

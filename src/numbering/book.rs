@@ -5,15 +5,15 @@
 //! Invariants: a `Round` changes nothing of the `Book`; only `Book::absorb`, after the commit,
 //! does.
 
-use super::Limits;
+use super::{Limits, VoidedClaim};
 use crate::{
     contract::ContentDigest,
     model::{BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
-        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, OutboxItem, RedBalance,
-        SegmentState, SeriesState, Store, StoreError,
+        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, Notice, OutboxItem,
+        RedBalance, SegmentState, SeriesState, Store, StoreError,
     },
 };
 use std::{
@@ -78,15 +78,15 @@ pub struct Book {
     /// Open claims by series.
     pub open_by_series: HashMap<SeriesNo, BTreeSet<ClaimId>>,
     /// What waits for a batch, by province.
-    pub outbox: BTreeMap<String, BTreeSet<ClaimId>>,
+    pub outbox: BTreeMap<String, BTreeSet<Notice>>,
     /// Numbers left out that witnesses know, by series.
     pub lost: HashMap<SeriesNo, Vec<LostRange>>,
     /// Batches without a receipt.
-    pub open_batches: BTreeMap<BatchNo, Vec<ClaimId>>,
-    /// Red letters that wait for a batch, with the blue invoice of each.
+    pub open_batches: BTreeMap<BatchNo, Vec<Notice>>,
+    /// Red letters of which a notice has no receipt yet, with the blue invoice of each.
     pub reds: HashMap<ClaimId, ClaimId>,
-    /// Claims of the open batches.
-    pub unanswered: HashSet<ClaimId>,
+    /// What the open batches tell.
+    pub unanswered: HashSet<Notice>,
     /// Last event of the journal.
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
@@ -129,8 +129,9 @@ impl Book {
             let open = super::round::open_of(claim);
             book.put_open(claim.id, open);
         }
-        for (no, members) in &loaded.open_batches {
-            book.put_batch(*no, members.clone());
+        for (no, items) in &loaded.open_batches {
+            book.reds.extend(items.iter().filter_map(|it| Some((it.notice.claim, it.red_of?))));
+            book.put_batch(*no, items.iter().map(|item| item.notice).collect());
         }
         for item in &loaded.outbox {
             book.put_outbox(*item);
@@ -162,17 +163,35 @@ impl Book {
         self.open.insert(id, open);
     }
 
-    fn put_batch(&mut self, no: BatchNo, members: Vec<ClaimId>) {
+    fn put_batch(&mut self, no: BatchNo, members: Vec<Notice>) {
         self.unanswered.extend(members.iter().copied());
         self.open_batches.insert(no, members);
     }
 
     fn put_outbox(&mut self, item: OutboxItem) {
         if let Some(blue) = item.red_of {
-            self.reds.insert(item.claim, blue);
+            self.reds.insert(item.notice.claim, blue);
         }
         let province = self.province(item.series);
-        self.outbox.entry(province).or_default().insert(item.claim);
+        self.outbox.entry(province).or_default().insert(item.notice);
+    }
+
+    /// Whether the authority is not known yet to have heard something that it is to be told.
+    pub(super) fn is_on_its_way(&self, notice: Notice) -> bool {
+        let mut waiting = self.outbox.values();
+        self.unanswered.contains(&notice) || waiting.any(|notices| notices.contains(&notice))
+    }
+
+    /// The authority has answered.
+    fn heard(&mut self, notice: Notice) {
+        self.unanswered.remove(&notice);
+        let claim = notice.claim;
+        if self.reds.contains_key(&claim) {
+            let both = [Notice::end(claim), Notice::invoice_void(claim)];
+            if !both.into_iter().any(|notice| self.is_on_its_way(notice)) {
+                self.reds.remove(&claim);
+            }
+        }
     }
 
     /// The province whose route a series' invoices take.
@@ -182,7 +201,7 @@ impl Book {
         series.map_or("*", |series| self.registry.province(series.state.device)).to_owned()
     }
 
-    /// Issued or voided claims that are in no batch yet.
+    /// Issued invoices and voids that are in no batch yet.
     #[must_use]
     pub fn undelivered(&self) -> u64 {
         crate::convert::len_u64(self.outbox.values().map(BTreeSet::len).sum())
@@ -207,6 +226,8 @@ impl Book {
             ended: BTreeSet::new(),
             turnover: HashMap::new(),
             balances: BTreeMap::new(),
+            voided: BTreeMap::new(),
+            void_notices: Vec::new(),
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
             registry: None,
@@ -221,38 +242,34 @@ impl Book {
             self.registry = Arc::new(registry);
         }
         for (_, series) in change.series {
-            for segment in &series.segments {
-                self.put_range(segment);
-            }
             self.put_series(series);
         }
+        // Not the series' own: a segment may have been used up in the round that added it.
+        change.segments.iter().for_each(|segment| self.put_range(segment));
         change.lost.into_iter().for_each(|lost| self.put_lost(lost));
         for (id, open) in change.opened {
             self.put_open(id, open);
         }
-        for item in change.ended {
-            self.open.remove(&item.claim);
-            if let Some(open) = self.open_by_series.get_mut(&item.series) {
-                open.remove(&item.claim);
+        for (claim, series) in change.ended {
+            self.open.remove(&claim);
+            if let Some(open) = self.open_by_series.get_mut(&series) {
+                open.remove(&claim);
             }
         }
         for item in change.outbox {
             self.put_outbox(item);
         }
-        for (province, claim) in change.delivered {
+        for (province, notice) in change.delivered {
             if let Some(waiting) = self.outbox.get_mut(&province) {
-                waiting.remove(&claim);
+                waiting.remove(&notice);
             }
         }
         for (no, members) in change.batches {
-            for claim in &members {
-                self.reds.remove(claim);
-            }
             self.put_batch(no, members);
         }
         for batch in change.answered {
-            for claim in self.open_batches.remove(&batch).unwrap_or_default() {
-                self.unanswered.remove(&claim);
+            for notice in self.open_batches.remove(&batch).unwrap_or_default() {
+                self.heard(notice);
             }
         }
         self.journal = change.journal;
@@ -300,7 +317,10 @@ pub struct Round<'a> {
     turnover: HashMap<SeriesNo, (usize, usize)>,
     /// What is left of the blue invoices that this round touched.
     pub(super) balances: BTreeMap<ClaimId, Balance>,
-    pub(super) delivered: HashSet<(String, ClaimId)>,
+    /// Invoices that this round voids.
+    pub(super) voided: BTreeMap<ClaimId, VoidedClaim>,
+    pub(super) void_notices: Vec<OutboxItem>,
+    pub(super) delivered: HashSet<(String, Notice)>,
     pub(super) answered: BTreeSet<BatchNo>,
     pub(super) registry: Option<Registry>,
     /// Why a witness of this round holds the books to be behind.
@@ -312,11 +332,12 @@ pub struct Round<'a> {
 #[derive(Debug)]
 pub struct Change {
     series: BTreeMap<SeriesNo, Series>,
+    segments: Vec<SegmentState>,
     opened: BTreeMap<ClaimId, Open>,
-    ended: Vec<OutboxItem>,
+    ended: Vec<(ClaimId, SeriesNo)>,
     outbox: Vec<OutboxItem>,
-    delivered: HashSet<(String, ClaimId)>,
-    batches: Vec<(BatchNo, Vec<ClaimId>)>,
+    delivered: HashSet<(String, Notice)>,
+    batches: Vec<(BatchNo, Vec<Notice>)>,
     answered: BTreeSet<BatchNo>,
     lost: Vec<LostRange>,
     registry: Option<Registry>,
@@ -338,19 +359,23 @@ impl Round<'_> {
         let released = self.batch.released.iter().map(|end| (end.claim, end.series));
         let open = |id: &ClaimId| self.opened.get(id).or_else(|| self.book.open.get(id));
         let red_of = |id: &ClaimId| open(id).and_then(|open| open.red_of);
-        let item = |(claim, series)| OutboxItem { claim, series, red_of: red_of(&claim) };
-        let ended = issued.chain(voided).chain(released).map(item).collect();
+        let item = |(claim, series)| {
+            let (notice, red_of) = (Notice::end(claim), red_of(&claim));
+            OutboxItem { notice, series, red_of }
+        };
+        let ended = issued.chain(voided).chain(released).collect();
         let outbox = self.batch.issued.iter().map(|issued| (issued.claim, issued.series));
         // A void without a number is told to nobody.
         let told = self.batch.voided.iter().filter(|voided| voided.number.is_some());
         let outbox = outbox.chain(told.map(|voided| (voided.claim, voided.series))).map(item);
-        let outbox = outbox.collect();
+        let outbox = outbox.chain(std::mem::take(&mut self.void_notices)).collect();
         let frozen = self.batch.deliveries.iter();
         let batches = frozen.map(|batch| (batch.no, batch.members.clone())).collect();
         let balances = std::mem::take(&mut self.balances).into_iter();
         self.batch.balances = balances.map(|(blue, left)| RedBalance { blue, left }).collect();
         let change = Change {
             series: self.series,
+            segments: self.batch.segments.clone(),
             opened: self.opened,
             ended,
             outbox,

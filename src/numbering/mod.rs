@@ -19,6 +19,7 @@ mod round;
 #[cfg(test)]
 mod tests;
 mod time;
+mod void;
 mod witness;
 mod work;
 
@@ -27,8 +28,9 @@ pub use backup::BackupNews;
 pub use book::{Book, Change, Gate, Open, Round, Series};
 pub use drawn::Evidence;
 pub use operate::{NewDevice, NewSegment};
-pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, Wait};
+pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, VoidedClaim, Wait};
 pub use round::{Decision, Resolved};
+pub use void::VoidWish;
 pub use witness::{SeriesWitness, Skipped};
 
 use crate::{

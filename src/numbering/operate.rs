@@ -12,11 +12,14 @@ use crate::{
         BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Route, Taxpayer,
     },
     store::{
-        AuditEntry, DeliveryBatch, Incident, ReceiptRecord, RegistryChange, SegmentState,
-        SeriesState,
+        AuditEntry, DeliveryBatch, Incident, Notice, ReceiptRecord, RegistryChange, SegmentState,
+        SeriesState, Told,
     },
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 /// A device to be made.
 #[derive(Debug, Clone)]
@@ -349,17 +352,18 @@ impl Round<'_> {
     /// Freezes the membership of a batch for one province; none when nothing waits.
     pub fn freeze_batch(&mut self, province: &str, count_max: usize) -> Option<DeliveryBatch> {
         let waiting = self.book.outbox.get(province)?;
+        let busy: HashSet<ClaimId> = self.book.reds.values().copied().collect();
         let free = waiting
             .iter()
             .copied()
-            .filter(|claim| !self.delivered.contains(&(province.to_owned(), *claim)))
-            .filter(|claim| !self.waits_for_blue(*claim));
-        let members: Vec<ClaimId> = free.take(count_max).collect();
+            .filter(|notice| !self.delivered.contains(&(province.to_owned(), *notice)))
+            .filter(|notice| !self.waits(*notice, &busy));
+        let members: Vec<Notice> = free.take(count_max).collect();
         if members.is_empty() {
             return None;
         }
         self.last.batch = self.last.batch.saturating_add(1);
-        self.delivered.extend(members.iter().map(|claim| (province.to_owned(), *claim)));
+        self.delivered.extend(members.iter().map(|notice| (province.to_owned(), *notice)));
         let batch = DeliveryBatch {
             no: BatchNo(self.last.batch),
             id: clock::random(),
@@ -371,11 +375,20 @@ impl Round<'_> {
         Some(batch)
     }
 
-    /// Whether a red letter's blue invoice has no receipt yet: the authority hears of it first.
-    fn waits_for_blue(&self, claim: ClaimId) -> bool {
-        let Some(blue) = self.book.reds.get(&claim) else { return false };
-        let mut waiting = self.book.outbox.values();
-        self.book.unanswered.contains(blue) || waiting.any(|claims| claims.contains(blue))
+    /// Whether the authority must hear something else first: a red letter waits for the receipt of
+    /// its blue invoice, a void for the one of its invoice, and the void of a blue invoice for all
+    /// that is to be told of its red letters. `busy` are the blue invoices of those.
+    fn waits(&self, notice: Notice, busy: &HashSet<ClaimId>) -> bool {
+        let claim = notice.claim;
+        match notice.told {
+            Told::End => {
+                let blue = self.book.reds.get(&claim);
+                blue.is_some_and(|blue| self.book.is_on_its_way(Notice::end(*blue)))
+            }
+            Told::InvoiceVoid => {
+                busy.contains(&claim) || self.book.is_on_its_way(Notice::end(claim))
+            }
+        }
     }
 
     /// Stores a verified receipt. One for a batch that is answered already changes nothing.
@@ -386,9 +399,14 @@ impl Round<'_> {
         }
         record.at = self.now;
         for rejection in &record.rejected {
-            let text = format!("the authority rejected it: {}", rejection.message);
-            tracing::error!(claim = rejection.claim.0, "incident: {text}");
-            let claim = Some(rejection.claim);
+            let what = match rejection.notice.told {
+                Told::End => "it",
+                Told::InvoiceVoid => "its void",
+            };
+            let text = format!("the authority rejected {what}: {}", rejection.message);
+            let claim = rejection.notice.claim;
+            tracing::error!(claim = claim.0, "incident: {text}");
+            let claim = Some(claim);
             self.batch.incidents.push(Incident { at: self.now, series: None, claim, text });
         }
         self.batch.receipts.push(record);

@@ -3,6 +3,7 @@
 use crate::{
     model::{ClaimId, CstTime, InvoiceNumber},
     refusal::Refusal,
+    store::Voided,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -18,13 +19,8 @@ pub enum Outcome {
         /// When to ask `ResolveInvoice`.
         ask_after: Duration,
     },
-    /// The number was voided before it was signed.
-    Voided {
-        /// The number, when one was drawn.
-        number: Option<InvoiceNumber>,
-        /// The operator's reason.
-        reason: String,
-    },
+    /// The number was voided, before it was signed or after the invoice was issued.
+    Voided(VoidedClaim),
     /// The serial is closed unused.
     Closed {
         /// When.
@@ -41,6 +37,36 @@ pub struct IssuedInvoice {
     pub claim: ClaimId,
     /// The stored `skproxy.v1.Invoice`, the same bytes in every answer.
     pub bytes: Bytes,
+}
+
+/// A claim whose number was voided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoidedClaim {
+    /// The claim, which names its deliveries.
+    pub claim: ClaimId,
+    /// The number, when one was drawn.
+    pub number: Option<InvoiceNumber>,
+    /// The reason of whoever voided it.
+    pub reason: String,
+    /// When.
+    pub at: CstTime,
+    /// The invoice, when it was issued before: the same bytes as in every answer. None when the
+    /// number was never signed.
+    pub invoice: Option<Bytes>,
+}
+
+impl VoidedClaim {
+    /// Of a number that was never signed.
+    #[must_use]
+    pub fn unsigned(voided: &Voided) -> Self {
+        Self {
+            claim: voided.claim,
+            number: voided.number.clone(),
+            reason: voided.reason.clone(),
+            at: voided.at,
+            invoice: None,
+        }
+    }
 }
 
 /// When a caller in doubt should ask.

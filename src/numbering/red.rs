@@ -8,6 +8,7 @@ use super::{
 use crate::{
     contract::Checked,
     model::{ClaimId, Color, InvoiceNumber, Kind, PlatformNo, TaxpayerNo},
+    pb::v1 as pb,
     refusal::{Reason, Refusal},
     store::{Balance, Claim, Fate, Found, StoreError},
 };
@@ -58,6 +59,7 @@ fn reversible(
         Fate::Issued(_) if rejected => Err(unknown("the authority rejected the original".into())),
         Fate::Issued(_) => Ok(()),
         Fate::Open => Err(unknown("the original is not issued yet; look it up first".into())),
+        Fate::InvoiceVoided(..) => Err(unknown("the original is voided".into())),
         Fate::Voided(_) | Fate::Released => Err(unknown("the original was never issued".into())),
     }
 }
@@ -116,6 +118,9 @@ impl Round<'_> {
         let rejected = self.store.is_rejected(blue).map_err(|error| unreadable(&error))?;
         let asker = (checked.platform, checked.taxpayer);
         reversible(&found, asker, Some(checked.kind), rejected)?;
+        if self.voided.contains_key(&blue) {
+            return Err(unknown("the original is voided".into()));
+        }
         let before = left(&found, self.balance(blue)?).map_err(|error| unreadable(&error))?;
         not_full(&before, &number)?;
         let left = before.plus(&Balance::of(wire));
@@ -133,7 +138,7 @@ impl Round<'_> {
     }
 
     /// A blue invoice's balance as this round leaves it; none before its first red letter.
-    fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, Refusal> {
+    pub(super) fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, Refusal> {
         match self.balances.get(&blue) {
             Some(balance) => Ok(Some(balance.clone())),
             None => self.store.balance(blue).map_err(|error| unreadable(&error)),
@@ -151,18 +156,32 @@ impl Round<'_> {
     ///
     /// # Errors
     /// When the books cannot be read; the claim must not end then.
-    pub(super) fn give_back(&mut self, claim: &Claim) -> Result<(), Refusal> {
-        let Some(blue) = claim.red_of else { return Ok(()) };
-        let draft = claim.head.draft();
-        let draft = draft.map_err(|error| {
+    pub(super) fn give_back_open(&mut self, claim: &Claim) -> Result<(), Refusal> {
+        if claim.red_of.is_none() {
+            return Ok(());
+        }
+        let draft = claim.head.draft().map_err(|error| {
             tracing::error!(claim = claim.id.0, %error, "a stored draft does not decode");
             Refusal::new(Reason::Internal, "the claim's draft cannot be read")
         })?;
+        self.give_back(claim.red_of, &draft)
+    }
+
+    /// Gives back what a red letter took of its blue invoice; nothing for a blue one.
+    ///
+    /// # Errors
+    /// When the books cannot be read; the red letter must stand then.
+    pub(super) fn give_back(
+        &mut self,
+        red_of: Option<ClaimId>,
+        draft: &pb::InvoiceDraft,
+    ) -> Result<(), Refusal> {
+        let Some(blue) = red_of else { return Ok(()) };
         // A red claim has made it.
         let before = self.balance(blue)?.ok_or_else(|| {
             Refusal::new(Reason::Internal, "the blue invoice's balance is missing")
         })?;
-        self.balances.insert(blue, before.plus(&Balance::of(&draft).negated()));
+        self.balances.insert(blue, before.plus(&Balance::of(draft).negated()));
         Ok(())
     }
 }

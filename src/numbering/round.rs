@@ -6,6 +6,7 @@ use super::{
     drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
     red::Hold,
+    void::voided_of,
 };
 use crate::{
     clock,
@@ -16,8 +17,8 @@ use crate::{
     registry::Device,
     signer::Signed,
     store::{
-        Assignment, Binding, Claim, ClaimHead, ClosedSerial, Durable, EventKind, Fate, Found,
-        Incident, Issued, ListOwner, Place, SignedTail, UsageKey, Voided,
+        Assignment, Binding, Claim, ClaimHead, ClosedSerial, Counted, Durable, EventKind, Fate,
+        Found, Incident, Issued, ListOwner, Place, SignedTail, UsageKey, Voided,
     },
 };
 use std::sync::Arc;
@@ -360,6 +361,7 @@ impl Round<'_> {
             taxpayer: claim.request.taxpayer,
             kind: claim.kind,
             color: claim.color,
+            counted: Counted::Issued,
         };
         self.batch.usage.entry(key).or_default().add(claim.totals);
         let owner = ListOwner { taxpayer: key.taxpayer, platform: key.platform };
@@ -406,7 +408,7 @@ impl Round<'_> {
         (number, drawn): (Option<InvoiceNumber>, Option<Position>),
         reason: &str,
     ) -> Result<Voided, Refusal> {
-        self.give_back(claim)?;
+        self.give_back_open(claim)?;
         let series = self.series_mut(claim.series)?;
         let event = series.event(EventKind::Voided, claim.id, reason.as_bytes());
         let (series, reason) = (claim.series, reason.to_owned());
@@ -464,9 +466,7 @@ pub(super) fn outcome_of(found: &Found) -> Option<Outcome> {
             let (claim, bytes) = (found.id(), found.invoice()?);
             Some(Outcome::Issued(IssuedInvoice { claim, bytes }))
         }
-        Fate::Voided(voided) => {
-            Some(Outcome::Voided { number: voided.number.clone(), reason: voided.reason.clone() })
-        }
+        Fate::Voided(_) | Fate::InvoiceVoided(..) => voided_of(found).map(Outcome::Voided),
     }
 }
 

@@ -4,11 +4,11 @@
 use super::Pipeline;
 use crate::{
     convert::millis,
-    model::{ClaimId, CstTime, InvoiceNumber},
+    model::{ClaimId, CstTime},
     numbering::{ASK_AFTER, Outcome},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    store::Delivered,
+    store::{Delivered, Notice},
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -25,15 +25,6 @@ fn in_doubt_for(ask_after: Duration) -> pb::Outcome {
     pb::Outcome { result: Some(result) }
 }
 
-/// A voided number as the wire has it.
-pub(super) fn voided(number: Option<&InvoiceNumber>, reason: String) -> pb::Voided {
-    pb::Voided {
-        code: number.map(|number| number.code.clone()).unwrap_or_default(),
-        number: number.map(InvoiceNumber::number_text).unwrap_or_default(),
-        reason,
-    }
-}
-
 fn unreadable(claim: ClaimId, text: &str) -> Refusal {
     tracing::error!(claim = claim.0, text, "a stored invoice cannot be answered");
     Refusal::new(Reason::Internal, "the stored invoice cannot be read; it stays issued")
@@ -45,13 +36,11 @@ impl Pipeline {
         use pb::outcome::Result as Wire;
         let result = match outcome {
             Outcome::Issued(issued) => {
-                let delivered = self.numbering.books().delivered(issued.claim);
-                let delivered = delivered
-                    .map_err(|error| unreadable(issued.claim, &crate::refusal::chain(&error)))?;
+                let delivered = self.delivered(Notice::end(issued.claim))?;
                 Wire::Issued(self.issued(issued.claim, &issued.bytes, &delivered)?)
             }
             Outcome::InDoubt { ask_after } => return Ok(in_doubt_for(ask_after)),
-            Outcome::Voided { number, reason } => Wire::Voided(voided(number.as_ref(), reason)),
+            Outcome::Voided(voided) => Wire::Voided(self.voided(&voided)?),
             Outcome::Closed { at } => Wire::Closed(pb::Closed { closed_at: at.rfc3339() }),
             Outcome::Unknown => Wire::Unknown(pb::Unknown {}),
         };
@@ -67,10 +56,26 @@ impl Pipeline {
     ) -> Result<pb::Issued, Refusal> {
         let invoice = pb::Invoice::decode(bytes.clone())
             .map_err(|error| unreadable(claim, &error.to_string()))?;
-        let delivery = match delivered {
+        let issued_at = CstTime::parse(&invoice.issue_time);
+        let delivery = self.delivery(delivered, issued_at);
+        Ok(pb::Issued { invoice: Some(invoice), delivery: Some(delivery) })
+    }
+
+    pub(super) fn delivered(&self, notice: Notice) -> Result<Delivered, Refusal> {
+        let delivered = self.numbering.books().delivered(notice);
+        delivered.map_err(|error| unreadable(notice.claim, &crate::refusal::chain(&error)))
+    }
+
+    /// Where delivery stands of what happened at `since`.
+    pub(super) fn delivery(
+        &self,
+        delivered: &Delivered,
+        since: Option<CstTime>,
+    ) -> pb::DeliveryState {
+        match delivered {
             Delivered::Pending => {
-                let issued_at = CstTime::parse(&invoice.issue_time).map_or(0, CstTime::unix);
-                let age_s = self.clock.now().unix().saturating_sub(issued_at).max(0);
+                let since = since.map_or(0, CstTime::unix);
+                let age_s = self.clock.now().unix().saturating_sub(since).max(0);
                 pb::DeliveryState {
                     state: pb::Delivery::Pending.into(),
                     receipt: None,
@@ -90,7 +95,6 @@ impl Pipeline {
                 }),
                 pending_ms: 0,
             },
-        };
-        Ok(pb::Issued { invoice: Some(invoice), delivery: Some(delivery) })
+        }
     }
 }

@@ -50,7 +50,9 @@ impl Pipeline {
             let issued = self.issued(listed.place.claim, &listed.invoice, &listed.delivered)?;
             let invoice = issued.invoice.as_ref();
             let cursor = invoice.map(|invoice| query.cursor(invoice)).unwrap_or_default();
-            Ok(pb::ListInvoicesResponse { issued: Some(issued), cursor })
+            let void = invoice.zip(listed.voided.as_ref());
+            let voided = void.map(|(invoice, void)| self.listed_void(invoice, void));
+            Ok(pb::ListInvoicesResponse { issued: Some(issued), cursor, voided })
         };
         Ok(InvoicePage { invoices: listed.iter().map(response).collect::<Result<_, _>>()?, more })
     }

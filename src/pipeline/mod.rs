@@ -13,6 +13,7 @@ mod stock;
 mod target;
 mod validate;
 mod void;
+mod voided;
 
 pub use api::{Peer, PlatformApi};
 pub use list::InvoicePage;

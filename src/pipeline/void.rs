@@ -1,13 +1,13 @@
-//! VoidInvoice (作废): whose number it is, what became of it, whether the rules let it be voided.
+//! VoidInvoice (作废): who asks, and for what. The rules are judged where the void is decided.
 
-use super::{Pipeline, answer::voided, target::not_bound};
+use super::{Pipeline, target::not_bound};
 use crate::{
-    contract::{self, VoidCase},
+    contract,
     identity::PeerCertificate,
-    model::{InvoiceNumber, Serial},
+    model::{InvoiceNumber, RequestKey, Serial},
+    numbering::VoidWish,
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    store::Fate,
 };
 use std::time::Duration;
 
@@ -24,49 +24,23 @@ impl Pipeline {
         request: &pb::VoidInvoiceRequest,
     ) -> Result<pb::VoidInvoiceResponse, Refusal> {
         let registry = self.numbering.registry();
-        let platform = self.platform(&registry, peer)?;
-        let number = wanted(request)?;
+        let platform = self.platform(&registry, peer)?.no;
+        let (number, serial) = wanted(request)?;
         let taxpayer = registry.taxpayer_by_id(&request.taxpayer_id).ok_or_else(not_bound)?.no;
-        let permit = self.admission.admit(deadline)?;
-        let found = self.numbering.read(move |books| books.numbered(&number)).await?;
-        drop(permit);
-        let ours = found.filter(|found| {
-            let key = found.request();
-            (key.platform, key.taxpayer) == (platform.no, taxpayer)
-        });
-        let Some(found) = ours else {
-            let hint = "no invoice of this taxpayer that the platform issued has this number";
-            return Err(Refusal::new(Reason::NotFound, hint));
+        let _permit = self.admission.admit(deadline)?;
+        let request = VoidWish {
+            request: RequestKey { platform, taxpayer, serial },
+            number,
+            reason: request.reason.clone(),
         };
-        let issued_at = match (&found.fate, found.listed_as()) {
-            (Fate::Voided(void), _) => {
-                let voided = voided(void.number.as_ref(), void.reason.clone());
-                return Ok(pb::VoidInvoiceResponse { voided: Some(voided) });
-            }
-            (_, Some((_, place))) => place.at,
-            (_, None) => {
-                let hint = "the number is in doubt; ask ResolveInvoice what became of its serial";
-                return Err(Refusal::new(Reason::VoidNotAllowed, hint));
-            }
-        };
-        if !platform.enabled {
-            return Err(Refusal::new(Reason::PlatformSuspended, "the platform is suspended"));
-        }
-        if !registry.bindings.contains(&(platform.no, taxpayer)) {
-            return Err(not_bound());
-        }
-        // Reports of periods are not kept yet; a signature that was found wrong never left.
-        let (reported, signing_failed) = (false, false);
-        let case = VoidCase { kind: found.kind().0, issued_at, reported, signing_failed };
-        contract::may_void(case, self.clock.now())?;
-        let hint = "voids of paper invoices are not offered yet; void it at the device, or issue a \
-                    red-letter invoice";
-        Err(Refusal::new(Reason::OperationNotAllowed, hint))
+        let voided = self.numbering.void_invoice(request).await?;
+        Ok(pb::VoidInvoiceResponse { voided: Some(self.voided(&voided)?) })
     }
 }
 
-/// The number that is to be voided; everything else of the request well formed.
-fn wanted(request: &pb::VoidInvoiceRequest) -> Result<InvoiceNumber, Refusal> {
+/// The number that is to be voided and the request's id; everything else of the request well
+/// formed.
+fn wanted(request: &pb::VoidInvoiceRequest) -> Result<(InvoiceNumber, Serial), Refusal> {
     let invalid = |hint: &str| Refusal::new(Reason::FieldInvalid, hint);
     let code = &request.code;
     if ![10, 12].contains(&code.len()) || !code.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -80,8 +54,7 @@ fn wanted(request: &pb::VoidInvoiceRequest) -> Result<InvoiceNumber, Refusal> {
     if contract::gbk_len(&request.reason).is_none_or(|len| len > REASON_LEN_MAX) {
         return Err(invalid("reason: at most 100 bytes of GBK text are taken"));
     }
-    if Serial::parse(&request.request_id).is_none() {
-        return Err(invalid("request_id: 1 to 20 visible ASCII characters are needed"));
-    }
-    Ok(InvoiceNumber { code: code.clone(), number })
+    let id = Serial::parse(&request.request_id)
+        .ok_or_else(|| invalid("request_id: 1 to 20 visible ASCII characters are needed"))?;
+    Ok((InvoiceNumber { code: code.clone(), number }, id))
 }

@@ -1,7 +1,10 @@
 //! What one commit holds: typed columns, not statements. The numbering actor fills a `Batch`; a
 //! store makes it durable and hands back the proofs.
 
-use super::{Claim, Durable, Event, Issued, ListOwner, Place, RedBalance, Released, Voided};
+use super::{
+    Claim, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place, RedBalance, Released,
+    Voided,
+};
 use crate::{
     model::{
         BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo,
@@ -89,10 +92,30 @@ impl SegmentState {
     }
 }
 
+/// What of an invoice usage counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counted {
+    /// That it was issued, on the day of its issue. Never taken back.
+    Issued,
+    /// That it was voided after that, on the day of its void, with the same amounts.
+    Voided,
+}
+
+impl Counted {
+    /// How the store keeps it: 0 issued, 1 voided.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Issued => 0,
+            Self::Voided => 1,
+        }
+    }
+}
+
 /// What usage is counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UsageKey {
-    /// Day of issue time, China Standard Time.
+    /// Day of what is counted, China Standard Time.
     pub day: NaiveDate,
     /// Platform.
     pub platform: PlatformNo,
@@ -102,6 +125,8 @@ pub struct UsageKey {
     pub kind: Kind,
     /// Colour.
     pub color: Color,
+    /// What is counted.
+    pub counted: Counted,
 }
 
 /// Usage that a commit adds.
@@ -158,8 +183,8 @@ pub struct DeliveryBatch {
     pub id: [u8; 16],
     /// Province that names the route.
     pub province: String,
-    /// Issued or voided claims, in the order in which they are sent.
-    pub members: Vec<ClaimId>,
+    /// What is told, in the order in which it is sent.
+    pub members: Vec<Notice>,
     /// When it was frozen.
     pub at: CstTime,
 }
@@ -167,8 +192,8 @@ pub struct DeliveryBatch {
 /// One rejected member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The claim.
-    pub claim: ClaimId,
+    /// What was told.
+    pub notice: Notice,
     /// The authority's words.
     pub message: String,
 }
@@ -219,8 +244,10 @@ pub struct Batch {
     pub claims: Vec<Claim>,
     /// Signatures.
     pub issued: Vec<Issued>,
-    /// Voids.
+    /// Voids of numbers that were never signed.
     pub voided: Vec<Voided>,
+    /// Voids of issued invoices.
+    pub invoice_voids: Vec<InvoiceVoid>,
     /// Releases.
     pub released: Vec<Released>,
     /// Serials closed.
@@ -259,6 +286,7 @@ impl Batch {
         self.claims.is_empty()
             && self.issued.is_empty()
             && self.voided.is_empty()
+            && self.invoice_voids.is_empty()
             && self.released.is_empty()
             && self.closed.is_empty()
             && self.series.is_empty()

@@ -115,8 +115,10 @@ pub enum EventKind {
     Claimed,
     /// The signature is saved.
     Issued,
-    /// The number is voided.
+    /// The number is voided, unsigned.
     Voided,
+    /// The issued invoice is voided.
+    InvoiceVoided,
     /// A device proved that it issued nothing under the claim.
     Released,
     /// Numbers were left out that witnesses know and these books do not.
@@ -139,6 +141,7 @@ impl EventKind {
             Self::Voided => 3,
             Self::Released => 4,
             Self::Skipped => 8,
+            Self::InvoiceVoided => 9,
             Self::Closed => 5,
             Self::Incident => 6,
             Self::Audited => 7,

@@ -2,27 +2,25 @@
 //! and whoever checks it.
 
 use super::{
-    DeliveryBatch, LostRange, ReceiptRecord, SegmentState, SeriesState, UsageDelta, UsageKey,
+    DeliveryBatch, LostRange, Notice, ReceiptRecord, SegmentState, SeriesState, UsageDelta,
+    UsageKey,
     rows::{
         self,
         Column::{Bytes, Int},
     },
 };
-use crate::{
-    convert::to_i64,
-    model::{ClaimId, RequestKey},
-    registry::Device,
-};
+use crate::{convert::to_i64, model::RequestKey, registry::Device};
 use chrono::Datelike as _;
 
 /// A usage row's columns, without its CRC.
-pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 9] {
+pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 10] {
     [
         i64::from(key.day.num_days_from_ce()),
         key.platform.0,
         key.taxpayer.0,
         i64::from(key.kind.legacy_code()),
         i64::from(key.color.code()),
+        i64::from(key.counted.code()),
         to_i64(delta.count),
         delta.totals.amount.0,
         delta.totals.tax.0,
@@ -30,8 +28,8 @@ pub(super) fn usage_values(key: &UsageKey, delta: &UsageDelta) -> [i64; 9] {
     ]
 }
 
-pub(super) fn members_blob(members: &[ClaimId]) -> Vec<u8> {
-    members.iter().flat_map(|claim| claim.0.to_be_bytes()).collect()
+pub(super) fn members_blob(members: &[Notice]) -> Vec<u8> {
+    members.iter().flat_map(|notice| notice.code().to_be_bytes()).collect()
 }
 
 /// Kinds as the legacy codes, separated by blanks.

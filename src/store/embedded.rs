@@ -4,7 +4,7 @@
 use super::{
     Balance, Batch, Binding, Books, CommitError, Committed, Found, Loaded, Store, StoreError,
     backup::Copier,
-    listing, load,
+    invoice_void, listing, load,
     reader::{self, Progress},
     rows::{
         self,
@@ -452,6 +452,10 @@ impl Store for EmbeddedStore {
 
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError> {
         reader::found(&self.connection(), claim)
+    }
+
+    fn void_requested(&self, key: &RequestKey) -> Result<Option<ClaimId>, StoreError> {
+        invoice_void::requested(&self.connection(), key)
     }
 
     fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {

@@ -6,7 +6,7 @@
 //! the claim that it names, and `verify` the whole index with the journal.
 
 use super::{
-    Batch, Books, Delivered, Fate, Found, StoreError, load,
+    Batch, Books, Delivered, Fate, Found, InvoiceVoid, Notice, StoreError, load,
     reader::{delivered, found, holder},
     schema::sqlite,
     verify::Findings,
@@ -56,6 +56,8 @@ pub struct Listed {
     pub invoice: Bytes,
     /// Where its delivery stands.
     pub delivered: Delivered,
+    /// Its void, when it was voided since, and where the void's delivery stands.
+    pub voided: Option<(InvoiceVoid, Delivered)>,
 }
 
 /// Writes the rows of one batch, within its transaction.
@@ -155,14 +157,22 @@ fn listed(connection: &Connection, owner: ListOwner, place: Place) -> Result<Lis
         return Err(stray());
     }
     let invoice = found.invoice().ok_or_else(stray)?;
-    Ok(Listed { place, invoice, delivered: delivered(connection, place.claim)? })
+    let voided = match found.fate {
+        Fate::InvoiceVoided(_, void) => {
+            let notice = Notice::invoice_void(place.claim);
+            Some((void, delivered(connection, notice)?))
+        }
+        Fate::Open | Fate::Issued(_) | Fate::Voided(_) | Fate::Released => None,
+    };
+    let delivered = delivered(connection, Notice::end(place.claim))?;
+    Ok(Listed { place, invoice, delivered, voided })
 }
 
 impl Found {
     /// Where it stands in whose list; none when it is not issued.
     #[must_use]
     pub fn listed_as(&self) -> Option<(ListOwner, Place)> {
-        let Fate::Issued(issued) = &self.fate else { return None };
+        let issued = self.issued()?;
         let request = self.request();
         let owner = ListOwner { taxpayer: request.taxpayer, platform: request.platform };
         let at = issued.drawn.as_ref().map_or(self.claimed_at(), |(.., time)| *time);

@@ -2,8 +2,8 @@
 //! not add up refuses the start.
 
 use super::{
-    Durable, Event, EventHash, LastIds, Loaded, LostRange, OutboxItem, SegmentState, SeriesState,
-    StoreError, columns, journal, reader,
+    Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, SegmentState,
+    SeriesState, StoreError, columns, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
 };
@@ -42,8 +42,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         outbox: outbox(connection)?,
         open_batches: open_batches
             .into_iter()
-            .map(|no| reader::batch(connection, BatchNo(no)))
-            .map(|batch| batch.map(|batch| (batch.no, batch.members)))
+            .map(|no| open_batch(connection, BatchNo(no)))
             .collect::<Result<_>>()?,
         journal: journal::head(connection)?,
         last: LastIds {
@@ -274,11 +273,23 @@ fn behind(connection: &Connection) -> Result<Option<String>> {
 }
 
 pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {
-    let sql = "SELECT outbox.claim, claim.series, claim.body FROM outbox
-               JOIN claim ON claim.id = outbox.claim ORDER BY outbox.claim";
+    // Half a notice is its claim.
+    let sql = "SELECT outbox.notice, claim.series, claim.body FROM outbox
+               JOIN claim ON claim.id = outbox.notice / 2 ORDER BY outbox.notice";
     all(connection, sql, |row| {
-        let (claim, series) = (ClaimId(row.get(0)?), SeriesNo(row.get(1)?));
+        let (notice, series) = (Notice::from_code(row.get(0)?), SeriesNo(row.get(1)?));
         let body: Vec<u8> = row.get(2)?;
-        Ok(rows::red_of(&body).map(|red_of| OutboxItem { claim, series, red_of }))
+        let red_of = rows::red_of(&body);
+        Ok(notice.and_then(|notice| Ok(OutboxItem { notice, series, red_of: red_of? })))
     })
+}
+
+/// A batch without a receipt, with what the order of later ones depends on.
+fn open_batch(connection: &Connection, no: BatchNo) -> Result<(BatchNo, Vec<OutboxItem>)> {
+    let batch = reader::batch(connection, no)?;
+    let item = |notice: Notice| {
+        let claim = reader::claim_row(connection, notice.claim)?;
+        Ok(OutboxItem { notice, series: claim.series, red_of: claim.red_of })
+    };
+    Ok((no, batch.members.into_iter().map(item).collect::<Result<_>>()?))
 }

@@ -3,8 +3,9 @@
 
 use super::{
     Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
-    Found, Issued, LastIds, Loaded, LostRange, OutboxItem, RegistryChange, SegmentState,
-    SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier, journal, rows,
+    Found, InvoiceVoid, Issued, LastIds, Loaded, LostRange, Notice, OutboxItem, RegistryChange,
+    SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier,
+    journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -23,6 +24,8 @@ pub struct Disk {
     claims: BTreeMap<ClaimId, (SeriesNo, rows::ClaimBody)>,
     signatures: BTreeMap<ClaimId, (SeriesNo, rows::IssuedBody)>,
     voids: BTreeMap<ClaimId, Voided>,
+    invoice_voids: BTreeMap<ClaimId, InvoiceVoid>,
+    void_requests: HashMap<RequestKey, ClaimId>,
     releases: BTreeSet<ClaimId>,
     requests: HashMap<RequestKey, Binding>,
     numbers: BTreeMap<InvoiceNumber, ClaimId>,
@@ -32,13 +35,13 @@ pub struct Disk {
     pub usage: BTreeMap<UsageKey, UsageDelta>,
     registry: Registry,
     open: BTreeSet<ClaimId>,
-    outbox: BTreeSet<ClaimId>,
+    outbox: BTreeSet<Notice>,
     lost: Vec<LostRange>,
     behind: Option<String>,
-    batches: BTreeMap<BatchNo, Vec<ClaimId>>,
+    batches: BTreeMap<BatchNo, Vec<Notice>>,
     open_batches: BTreeSet<BatchNo>,
     balances: BTreeMap<ClaimId, Balance>,
-    rejected: BTreeSet<ClaimId>,
+    rejected: BTreeSet<Notice>,
     journal: Option<Event>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
@@ -76,20 +79,12 @@ impl MemoryStore {
                 .iter()
                 .map(|id| disk.claim(*id).map(Durable))
                 .collect::<Result<_, _>>()?,
-            outbox: disk
-                .outbox
-                .iter()
-                .filter_map(|id| {
-                    let (series, body) = disk.claims.get(id)?;
-                    let red_of = rows::claim(*id, *series, body.clone()).ok()?.red_of;
-                    Some(OutboxItem { claim: *id, series: *series, red_of })
-                })
-                .collect(),
+            outbox: disk.items(&disk.outbox)?,
             open_batches: disk
                 .open_batches
                 .iter()
-                .map(|no| (*no, disk.batches.get(no).cloned().unwrap_or_default()))
-                .collect(),
+                .map(|no| Ok((*no, disk.items(disk.batches.get(no).into_iter().flatten())?)))
+                .collect::<Result<_, StoreError>>()?,
             journal: disk.journal,
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
@@ -114,13 +109,28 @@ impl Disk {
         rows::claim(id, *series, body.clone())
     }
 
+    fn items<'a>(
+        &self,
+        notices: impl IntoIterator<Item = &'a Notice>,
+    ) -> Result<Vec<OutboxItem>, StoreError> {
+        let item = |notice: &Notice| {
+            let claim = self.claim(notice.claim)?;
+            Ok(OutboxItem { notice: *notice, series: claim.series, red_of: claim.red_of })
+        };
+        notices.into_iter().map(item).collect()
+    }
+
     /// A claim with its fate.
     ///
     /// # Errors
     /// When it is absent or does not decode.
     pub fn found(&self, id: ClaimId) -> Result<Found, StoreError> {
         let fate = if let Some((series, body)) = self.signatures.get(&id) {
-            Fate::Issued(rows::issued(id, *series, body.clone())?)
+            let issued = rows::issued(id, *series, body.clone())?;
+            match self.invoice_voids.get(&id) {
+                Some(void) => Fate::InvoiceVoided(issued, void.clone()),
+                None => Fate::Issued(issued),
+            }
         } else if let Some(voided) = self.voids.get(&id) {
             Fate::Voided(voided.clone())
         } else if self.releases.contains(&id) {
@@ -179,7 +189,16 @@ impl Disk {
             self.put_number(number, issued.claim);
         }
         self.signatures.insert(issued.claim, (issued.series, rows::issued_body(issued)));
-        self.outbox.insert(issued.claim);
+        self.outbox.insert(Notice::end(issued.claim));
+    }
+
+    fn put_invoice_void(&mut self, void: &InvoiceVoid) {
+        assert!(self.signatures.contains_key(&void.claim), "what is not issued was voided");
+        let before = self.invoice_voids.insert(void.claim, void.clone());
+        assert!(before.is_none(), "an invoice was voided twice");
+        let before = self.void_requests.insert(void.request.clone(), void.claim);
+        assert!(before.is_none(), "a void request was bound twice");
+        self.outbox.insert(Notice::invoice_void(void.claim));
     }
 
     fn put_registry(&mut self, change: &RegistryChange) {
@@ -226,8 +245,9 @@ impl Disk {
             if voided.drawn.is_some() {
                 self.put_number(number, voided.claim);
             }
-            self.outbox.insert(voided.claim);
+            self.outbox.insert(Notice::end(voided.claim));
         }
+        batch.invoice_voids.iter().for_each(|void| self.put_invoice_void(void));
         for closed in &batch.closed {
             let before = self.requests.insert(closed.request.clone(), Binding::Closed(closed.at));
             assert!(before.is_none(), "a bound serial was closed");
@@ -243,15 +263,15 @@ impl Disk {
             usage.totals.total.0 += delta.totals.total.0;
         }
         for delivery in &batch.deliveries {
-            for claim in &delivery.members {
-                assert!(self.outbox.remove(claim), "a claim was put into two batches");
+            for notice in &delivery.members {
+                assert!(self.outbox.remove(notice), "{notice} was put into two batches");
             }
             self.batches.insert(delivery.no, delivery.members.clone());
             self.open_batches.insert(delivery.no);
         }
         for receipt in &batch.receipts {
             assert!(self.open_batches.remove(&receipt.batch), "a batch was answered twice");
-            self.rejected.extend(receipt.rejected.iter().map(|rejection| rejection.claim));
+            self.rejected.extend(receipt.rejected.iter().map(|rejection| rejection.notice));
         }
         let expected = journal::chained(batch, self.journal);
         assert_eq!(batch.journal, expected, "the journal's chain is broken");
@@ -280,6 +300,10 @@ impl Store for MemoryStore {
         self.disk().found(claim)
     }
 
+    fn void_requested(&self, key: &RequestKey) -> Result<Option<ClaimId>, StoreError> {
+        Ok(self.disk().void_requests.get(key).copied())
+    }
+
     fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
         Ok(self.disk().numbers.get(number).copied())
     }
@@ -289,7 +313,7 @@ impl Store for MemoryStore {
     }
 
     fn is_rejected(&self, claim: ClaimId) -> Result<bool, StoreError> {
-        Ok(self.disk().rejected.contains(&claim))
+        Ok(self.disk().rejected.contains(&Notice::end(claim)))
     }
 
     fn any_number(&self, number: &InvoiceNumber, last: u32) -> Result<bool, StoreError> {

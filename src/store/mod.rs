@@ -9,10 +9,12 @@ mod batch;
 mod claim;
 mod columns;
 pub mod embedded;
+mod invoice_void;
 mod journal;
 pub mod listing;
 mod load;
 pub mod memory;
+mod notice;
 mod reader;
 mod red;
 mod rows;
@@ -26,13 +28,15 @@ pub mod watermark;
 mod write;
 
 pub use batch::{
-    AuditEntry, Batch, ClosedSerial, Committed, DeliveryBatch, Incident, LostRange, ReceiptRecord,
-    RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
+    AuditEntry, Batch, ClosedSerial, Committed, Counted, DeliveryBatch, Incident, LostRange,
+    ReceiptRecord, RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
 };
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
+pub use invoice_void::InvoiceVoid;
 pub use listing::{ListOwner, ListPage, Listed, Place};
+pub use notice::{Notice, Told};
 pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
 pub use red::{Balance, NetAndTax, RedBalance};
 
@@ -186,10 +190,10 @@ pub struct Loaded {
     pub behind: Option<String>,
     /// Claims without a signature, ascending.
     pub open: Vec<Durable<Claim>>,
-    /// Issued or voided claims that are in no batch yet, ascending.
+    /// What the authority is to be told and is in no batch yet, ascending.
     pub outbox: Vec<OutboxItem>,
     /// Batches without a receipt, ascending, with their members.
-    pub open_batches: Vec<(BatchNo, Vec<ClaimId>)>,
+    pub open_batches: Vec<(BatchNo, Vec<OutboxItem>)>,
     /// Last event of the journal; none before the first.
     pub journal: Option<Event>,
     /// Last ids given out.
@@ -229,6 +233,12 @@ pub trait Store: Send {
     /// When the row is absent, cannot be read or does not add up.
     fn found(&self, claim: ClaimId) -> Result<Found, StoreError>;
 
+    /// The claim whose invoice a void request voided, by committed state.
+    ///
+    /// # Errors
+    /// When the row cannot be read or does not add up.
+    fn void_requested(&self, key: &RequestKey) -> Result<Option<ClaimId>, StoreError>;
+
     /// The claim that holds a number.
     ///
     /// # Errors
@@ -241,7 +251,7 @@ pub trait Store: Send {
     /// When the row cannot be read or does not add up.
     fn balance(&self, blue: ClaimId) -> Result<Option<Balance>, StoreError>;
 
-    /// Whether the authority rejected an invoice.
+    /// Whether the authority rejected an invoice; a rejected void of it does not count.
     ///
     /// # Errors
     /// When the row cannot be read or does not add up.

@@ -4,7 +4,8 @@
 //! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
-    Balance, Binding, Claim, DeliveryBatch, Issued, StoreError, Voided, columns, red,
+    Assignment, Balance, Binding, Claim, DeliveryBatch, InvoiceVoid, Issued, Notice, StoreError,
+    Voided, columns, invoice_void, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -16,6 +17,7 @@ use crate::{
     convert::to_u64,
     model::{
         BatchNo, ClaimId, Color, CommitCounter, CstTime, InvoiceNumber, Kind, RequestKey, SeriesNo,
+        Totals,
     },
 };
 use bytes::{Bytes as Buffer, BytesMut};
@@ -35,8 +37,10 @@ pub enum Fate {
     Open,
     /// Issued.
     Issued(Issued),
-    /// Voided.
+    /// Voided before it was signed.
     Voided(Voided),
+    /// Issued, and voided after that.
+    InvoiceVoided(Issued, InvoiceVoid),
     /// Released: the device proved that it issued nothing.
     Released,
 }
@@ -85,6 +89,37 @@ impl Found {
         self.claim.device
     }
 
+    /// Its totals.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.claim.totals
+    }
+
+    /// The blue invoice that a red one reverses.
+    #[must_use]
+    pub fn red_of(&self) -> Option<ClaimId> {
+        self.claim.red_of
+    }
+
+    /// The number of an issued invoice, voided since or not; none when it is not issued.
+    #[must_use]
+    pub fn issued_number(&self) -> Option<&InvoiceNumber> {
+        let issued = self.issued()?;
+        match (&self.claim.assignment, &issued.drawn) {
+            (Assignment::Numbered { number, .. }, _) | (_, Some((number, ..))) => Some(number),
+            (Assignment::ByDevice { .. }, None) => None,
+        }
+    }
+
+    /// What signing made of it, voided since or not; none when it is not issued.
+    #[must_use]
+    pub fn issued(&self) -> Option<&Issued> {
+        match &self.fate {
+            Fate::Issued(issued) | Fate::InvoiceVoided(issued, _) => Some(issued),
+            Fate::Open | Fate::Voided(_) | Fate::Released => None,
+        }
+    }
+
     /// Digest of the content that it stands for.
     #[must_use]
     pub fn digest(&self) -> ContentDigest {
@@ -108,13 +143,11 @@ impl Found {
             .map_err(|error| StoreError::damaged(format!("claim {}: {error}", self.claim.id)))
     }
 
-    /// The invoice's bytes: the stored head and the stored tail. `None` when it is not issued.
+    /// The invoice's bytes: the stored head and the stored tail, also when it was voided since.
+    /// `None` when it is not issued.
     #[must_use]
     pub fn invoice(&self) -> Option<Buffer> {
-        match &self.fate {
-            Fate::Issued(issued) => Some(joined(&self.claim.head.0, &issued.tail.0)),
-            Fate::Open | Fate::Voided(_) | Fate::Released => None,
-        }
+        self.issued().map(|issued| joined(&self.claim.head.0, &issued.tail.0))
     }
 }
 
@@ -125,18 +158,18 @@ pub(super) fn joined(head: &[u8], tail: &[u8]) -> Buffer {
     bytes.freeze()
 }
 
-/// An entry of the outbox.
+/// What the authority is to be told, with what its order depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxItem {
-    /// The issued or voided claim.
-    pub claim: ClaimId,
+    /// What is told.
+    pub notice: Notice,
     /// Its series.
     pub series: SeriesNo,
     /// The blue invoice that it reverses.
     pub red_of: Option<ClaimId>,
 }
 
-/// Where delivery of a claim stands.
+/// Where delivery of a notice stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
     /// No verified receipt yet.
@@ -269,12 +302,12 @@ impl Books {
         })
     }
 
-    /// Where delivery of an issued or voided claim stands.
+    /// Where delivery of a notice stands.
     ///
     /// # Errors
     /// When rows cannot be read or do not add up.
-    pub fn delivered(&self, claim: ClaimId) -> Result<Delivered, StoreError> {
-        self.with(|connection| delivered(connection, claim))
+    pub fn delivered(&self, notice: Notice) -> Result<Delivered, StoreError> {
+        self.with(|connection| delivered(connection, notice))
     }
 
     /// A frozen batch.
@@ -374,6 +407,8 @@ fn body(
 const CLAIM: (&str, &str) = ("claim", "SELECT series, body, crc FROM claim WHERE id = ?");
 const SIGNATURE: (&str, &str) =
     ("signature", "SELECT series, body, crc FROM signature WHERE claim = ?");
+const INVOICE_VOID: (&str, &str) =
+    ("invoice_void", "SELECT series, body, crc FROM invoice_void WHERE claim = ?");
 const VOID: (&str, &str) = ("void", "SELECT series, body, crc FROM void WHERE claim = ?");
 const RELEASE: (&str, &str) = ("release", "SELECT series, body, crc FROM release WHERE claim = ?");
 
@@ -386,7 +421,12 @@ pub(super) fn claim_row(connection: &Connection, id: ClaimId) -> Result<Claim, S
 
 pub(super) fn fate(connection: &Connection, id: ClaimId) -> Result<Fate, StoreError> {
     if let Some((series, bytes)) = body(connection, SIGNATURE, id)? {
-        return Ok(Fate::Issued(rows::issued(id, series, rows::unseal(&bytes)?)?));
+        let issued = rows::issued(id, series, rows::unseal(&bytes)?)?;
+        let Some((series, bytes)) = body(connection, INVOICE_VOID, id)? else {
+            return Ok(Fate::Issued(issued));
+        };
+        let void = invoice_void::invoice_void(id, series, rows::unseal(&bytes)?)?;
+        return Ok(Fate::InvoiceVoided(issued, void));
     }
     if let Some((series, bytes)) = body(connection, VOID, id)? {
         return Ok(Fate::Voided(rows::unseal::<rows::EndBody>(&bytes)?.voided(id, series)?));
@@ -435,8 +475,10 @@ pub(super) fn balance(
 
 pub(super) fn is_rejected(connection: &Connection, claim: ClaimId) -> Result<bool, StoreError> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM rejection WHERE claim = ?)")
-        .and_then(|mut statement| statement.query_row([claim.0], |row| row.get(0)))
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM rejection WHERE notice = ?)")
+        .and_then(|mut statement| {
+            statement.query_row([Notice::end(claim).code()], |row| row.get(0))
+        })
         .map_err(sqlite("look up a rejection"))
 }
 
@@ -456,26 +498,27 @@ pub(super) fn any_number(
         .map_err(sqlite("look up numbers"))
 }
 
-pub(super) fn delivered(connection: &Connection, claim: ClaimId) -> Result<Delivered, StoreError> {
+pub(super) fn delivered(connection: &Connection, notice: Notice) -> Result<Delivered, StoreError> {
+    let code = notice.code();
     let place: Option<(i64, i64, i64)> = connection
-        .prepare_cached("SELECT batch, position, crc FROM delivery WHERE claim = ?")
+        .prepare_cached("SELECT batch, position, crc FROM delivery WHERE notice = ?")
         .and_then(|mut statement| {
             statement
-                .query_row([claim.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .query_row([code], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()
         })
         .map_err(sqlite("look up a delivery"))?;
     let Some((batch, position, crc)) = place else { return Ok(Delivered::Pending) };
-    let columns = [Int(Some(claim.0)), Int(Some(batch)), Int(Some(position))];
-    rows::check_crc("delivery", &claim.to_string(), &columns, crc)?;
+    let columns = [Int(Some(code)), Int(Some(batch)), Int(Some(position))];
+    rows::check_crc("delivery", &code.to_string(), &columns, crc)?;
     let serial: Option<String> = connection
         .prepare_cached("SELECT serial FROM receipt WHERE batch = ?")
         .and_then(|mut statement| statement.query_row([batch], |row| row.get(0)).optional())
         .map_err(sqlite("look up a receipt"))?;
     let Some(serial) = serial else { return Ok(Delivered::Pending) };
     let rejected = connection
-        .prepare_cached("SELECT message FROM rejection WHERE claim = ?")
-        .and_then(|mut statement| statement.query_row([claim.0], |row| row.get(0)).optional())
+        .prepare_cached("SELECT message FROM rejection WHERE notice = ?")
+        .and_then(|mut statement| statement.query_row([code], |row| row.get(0)).optional())
         .map_err(sqlite("look up a rejection"))?;
     let index = u32::try_from(position)
         .map_err(|_| StoreError::damaged("a delivery's position is out of its range"))?;
@@ -498,14 +541,15 @@ pub(super) fn batch(connection: &Connection, no: BatchNo) -> Result<DeliveryBatc
         .map_err(sqlite("read a batch"))?;
     let absent = || StoreError::damaged(format!("batch {no} is absent or out of its range"));
     let (id, province, at, members, crc) = row.ok_or_else(absent)?;
-    let ids = members
-        .chunks(8)
-        .map(|bytes| bytes.try_into().map(|bytes| ClaimId(i64::from_be_bytes(bytes))));
+    let notice = |bytes: &[u8]| {
+        let code = bytes.try_into().map(i64::from_be_bytes).map_err(|_| absent())?;
+        Notice::from_code(code)
+    };
     let delivery = DeliveryBatch {
         no,
         id: id.try_into().map_err(|_| absent())?,
         province,
-        members: ids.collect::<Result<_, _>>().map_err(|_| absent())?,
+        members: members.chunks(8).map(notice).collect::<Result<_, _>>()?,
         at: CstTime::from_unix(at).ok_or_else(absent)?,
     };
     rows::check_crc("batch", &no.to_string(), &columns::batch_columns(&delivery, &members), crc)?;

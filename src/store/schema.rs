@@ -4,7 +4,8 @@
 //! records append by rowid, (code, number) is a narrow unique index, the request index is clustered
 //! on its key, the signature is a second append, a receipt is one row per batch. The list index is
 //! four integers without a CRC: one more µs per invoice when a taxpayer issues alone, six when
-//! 5,000 of them take turns, nearly all of it for the pages touched.
+//! 5,000 of them take turns, nearly all of it for the pages touched. What the authority is told is
+//! numbered by notice: twice the claim, one more for the void of an issued invoice.
 
 use super::StoreError;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -62,19 +63,25 @@ CREATE TABLE void(claim INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB 
     crc INTEGER NOT NULL);
 CREATE TABLE release(claim INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
     crc INTEGER NOT NULL);
-CREATE TABLE outbox(claim INTEGER PRIMARY KEY);
+CREATE TABLE invoice_void(claim INTEGER PRIMARY KEY, series INTEGER NOT NULL, body BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE void_request(platform INTEGER NOT NULL, taxpayer INTEGER NOT NULL,
+    request_id TEXT NOT NULL, claim INTEGER NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (platform, taxpayer, request_id)) WITHOUT ROWID;
+CREATE TABLE outbox(notice INTEGER PRIMARY KEY);
 CREATE TABLE batch(no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, province TEXT NOT NULL,
     frozen_at INTEGER NOT NULL, members BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE open_batch(batch INTEGER PRIMARY KEY);
 CREATE TABLE receipt(batch INTEGER PRIMARY KEY, serial TEXT NOT NULL, receipt BLOB NOT NULL,
     stored_at INTEGER NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE delivery(claim INTEGER PRIMARY KEY, batch INTEGER NOT NULL, position INTEGER NOT NULL,
+CREATE TABLE delivery(notice INTEGER PRIMARY KEY, batch INTEGER NOT NULL, position INTEGER NOT NULL,
     crc INTEGER NOT NULL);
-CREATE TABLE rejection(claim INTEGER PRIMARY KEY, message TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE rejection(notice INTEGER PRIMARY KEY, message TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE usage(day INTEGER NOT NULL, platform INTEGER NOT NULL, taxpayer INTEGER NOT NULL,
-    kind INTEGER NOT NULL, color INTEGER NOT NULL, count INTEGER NOT NULL, amount INTEGER NOT NULL,
-    tax INTEGER NOT NULL, total INTEGER NOT NULL, crc INTEGER NOT NULL,
-    PRIMARY KEY (day, platform, taxpayer, kind, color)) WITHOUT ROWID;
+    kind INTEGER NOT NULL, color INTEGER NOT NULL, counted INTEGER NOT NULL,
+    count INTEGER NOT NULL, amount INTEGER NOT NULL, tax INTEGER NOT NULL, total INTEGER NOT NULL,
+    crc INTEGER NOT NULL, PRIMARY KEY (day, platform, taxpayer, kind, color, counted))
+    WITHOUT ROWID;
 CREATE TABLE journal(sequence INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at INTEGER NOT NULL,
     platform INTEGER, taxpayer INTEGER, serial TEXT, series INTEGER, claim INTEGER, actor TEXT,
     text TEXT, hash BLOB NOT NULL, crc INTEGER NOT NULL);

@@ -2,9 +2,10 @@
 //! outbox, usage and watermark. Reads everything, repairs nothing.
 
 use super::{
-    Assignment, Balance, Claim, Event, EventHash, EventKind, Fate, ListOwner, Place, StoreError,
-    UsageDelta, UsageKey, columns,
+    Assignment, Balance, Claim, Counted, Event, EventHash, EventKind, Fate, InvoiceVoid, ListOwner,
+    Notice, Place, StoreError, UsageDelta, UsageKey, columns,
     embedded::{self, BOOKS, Options},
+    invoice_void::Voids,
     listing, load, reader,
     rows::{
         self,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     convert::{sha256, to_u64},
-    model::{ClaimId, InvoiceNumber, Position, RequestKey, SeriesNo},
+    model::{ClaimId, CstTime, InvoiceNumber, Position, RequestKey, SeriesNo},
     pb::v1 as pb,
     registry::{Device, Registry},
 };
@@ -41,9 +42,9 @@ pub enum Subject {
 pub struct Findings {
     /// Claims read.
     pub claims: u64,
-    /// Issued invoices among them.
+    /// Issued invoices among them, without those that were voided since.
     pub issued: u64,
-    /// Voided ones.
+    /// Voided ones, before they were signed or after.
     pub voided: u64,
     /// Claims without a signature.
     pub open: u64,
@@ -133,7 +134,9 @@ struct Walk<'a> {
     /// What red letters, open or issued, take of each blue invoice.
     taken: BTreeMap<ClaimId, Balance>,
     open: BTreeSet<ClaimId>,
-    ended: BTreeSet<ClaimId>,
+    /// What the authority is told, or was.
+    told: BTreeSet<Notice>,
+    voids: Voids,
 }
 
 impl<'a> Walk<'a> {
@@ -148,7 +151,8 @@ impl<'a> Walk<'a> {
             listed: BTreeSet::new(),
             taken: BTreeMap::new(),
             open: BTreeSet::new(),
-            ended: BTreeSet::new(),
+            told: BTreeSet::new(),
+            voids: Voids::default(),
         }
     }
 
@@ -169,8 +173,9 @@ impl<'a> Walk<'a> {
         self.index(connection, findings)?;
         self.requests(connection, findings)?;
         self.outbox(connection, findings)?;
+        self.voids.check(connection, &self.taken, findings)?;
         self.balances(connection, findings)?;
-        self.usage(connection, findings)?;
+        verify_rows::usage(connection, &self.usage, findings)?;
         listing::compare(connection, &self.listed, findings)?;
         verify_journal::check(connection, findings)?;
         verify_rows::check(connection, findings)
@@ -225,12 +230,12 @@ impl<'a> Walk<'a> {
             }
             Fate::Issued(issued) => {
                 findings.issued += 1;
-                self.ended.insert(claim.id);
-                let body = sha256(&issued.tail.0);
-                let hash = issued.event.hash;
-                let seen = Seen { kind: EventKind::Issued, claim: claim.id, body, hash };
-                self.event(claim.series, issued.event, seen, findings);
                 self.issued(claim, issued, registry, findings);
+            }
+            Fate::InvoiceVoided(issued, void) => {
+                findings.voided += 1;
+                self.issued(claim, issued, registry, findings);
+                self.invoice_void(claim, (issued, void), findings);
             }
             Fate::Voided(voided) => {
                 findings.voided += 1;
@@ -238,7 +243,7 @@ impl<'a> Walk<'a> {
                     self.number((claim.series, claim.id), number, position, findings);
                 }
                 if voided.number.is_some() {
-                    self.ended.insert(claim.id);
+                    self.told.insert(Notice::end(claim.id));
                 }
                 let (body, hash) = (sha256(voided.reason.as_bytes()), voided.event.hash);
                 let seen = Seen { kind: EventKind::Voided, claim: claim.id, body, hash };
@@ -257,6 +262,10 @@ impl<'a> Walk<'a> {
         findings: &mut Findings,
     ) {
         let id = claim.id;
+        self.told.insert(Notice::end(id));
+        let (body, hash) = (sha256(&issued.tail.0), issued.event.hash);
+        let seen = Seen { kind: EventKind::Issued, claim: id, body, hash };
+        self.event(claim.series, issued.event, seen, findings);
         let issue_time = match &issued.drawn {
             Some((number, position, time)) => {
                 self.number((claim.series, id), number, *position, findings);
@@ -264,15 +273,9 @@ impl<'a> Walk<'a> {
             }
             None => claim.claimed_at,
         };
-        let key = UsageKey {
-            day: issue_time.day(),
-            platform: claim.request.platform,
-            taxpayer: claim.request.taxpayer,
-            kind: claim.kind,
-            color: claim.color,
-        };
-        self.usage.entry(key).or_default().add(claim.totals);
-        let owner = ListOwner { taxpayer: key.taxpayer, platform: key.platform };
+        self.count(claim, Counted::Issued, issue_time);
+        let RequestKey { platform, taxpayer, .. } = claim.request;
+        let owner = ListOwner { taxpayer, platform };
         self.listed.insert((owner, Place { at: issue_time, claim: id }));
         let bytes = reader::joined(&claim.head.0, &issued.tail.0);
         let Ok(invoice) = pb::Invoice::decode(bytes) else {
@@ -288,6 +291,36 @@ impl<'a> Walk<'a> {
         if let Err(why) = (self.check)(device, &record, &invoice) {
             findings.problem(format!("claim {id}: {why}"));
         }
+    }
+
+    fn count(&mut self, claim: &Claim, counted: Counted, at: CstTime) {
+        let key = UsageKey {
+            day: at.day(),
+            platform: claim.request.platform,
+            taxpayer: claim.request.taxpayer,
+            kind: claim.kind,
+            color: claim.color,
+            counted,
+        };
+        self.usage.entry(key).or_default().add(claim.totals);
+    }
+
+    fn invoice_void(
+        &mut self,
+        claim: &Claim,
+        (issued, void): (&super::Issued, &InvoiceVoid),
+        findings: &mut Findings,
+    ) {
+        self.told.insert(Notice::invoice_void(claim.id));
+        self.count(claim, Counted::Voided, void.at);
+        let invoice = reader::joined(&claim.head.0, &issued.tail.0);
+        let said = (void.reason.as_str(), void.at);
+        let body = sha256(&InvoiceVoid::body(&invoice, &void.request, said));
+        let seen =
+            Seen { kind: EventKind::InvoiceVoided, claim: claim.id, body, hash: void.event.hash };
+        self.event(claim.series, void.event, seen, findings);
+        let issued_at = issued.drawn.as_ref().map_or(claim.claimed_at, |(.., time)| *time);
+        self.voids.note(void, issued_at, findings);
     }
 
     /// Positions and events of each series: no gap, no other head, each hash follows from the one
@@ -445,7 +478,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Every ended claim is either waiting or in one batch; open claims are in neither.
+    /// What is to be told is either waiting or in one batch; open claims are in neither.
     fn outbox(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
         let open: BTreeSet<_> = load::ids(connection, "SELECT claim FROM open_claim")?
             .into_iter()
@@ -454,20 +487,20 @@ impl<'a> Walk<'a> {
         for claim in open.symmetric_difference(&self.open) {
             findings.problem(format!("claim {claim} is listed open, or is open and not listed"));
         }
-        let mut kept: BTreeSet<ClaimId> = BTreeSet::new();
+        let mut kept: BTreeSet<Notice> = BTreeSet::new();
         for item in load::outbox(connection)? {
-            kept.insert(item.claim);
+            kept.insert(item.notice);
         }
         for no in load::ids(connection, "SELECT no FROM batch ORDER BY no")? {
             let batch = reader::batch(connection, crate::model::BatchNo(no));
-            for claim in findings.take(batch).map(|batch| batch.members).unwrap_or_default() {
-                if !kept.insert(claim) {
-                    findings.problem(format!("claim {claim} is to be delivered twice"));
+            for notice in findings.take(batch).map(|batch| batch.members).unwrap_or_default() {
+                if !kept.insert(notice) {
+                    findings.problem(format!("{notice} is to be delivered twice"));
                 }
             }
         }
-        for claim in kept.symmetric_difference(&self.ended) {
-            findings.problem(format!("claim {claim} is delivered and not ended, or the reverse"));
+        for notice in kept.symmetric_difference(&self.told) {
+            findings.problem(format!("{notice} is delivered and not made, or the reverse"));
         }
         let unanswered = "SELECT count(*) FROM batch WHERE no NOT IN (SELECT batch FROM receipt)
                           AND no NOT IN (SELECT batch FROM open_batch)";
@@ -505,27 +538,6 @@ impl<'a> Walk<'a> {
         }
         for blue in self.taken.keys() {
             findings.problem(format!("red letters reverse invoice {blue}, which has no balance"));
-        }
-        Ok(())
-    }
-
-    /// The meter equals the journal, to the fen.
-    fn usage(&self, connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
-        let rows = load::all(connection, "SELECT * FROM usage", |row| {
-            let values = (0..10).map(|column| row.get::<_, i64>(column));
-            let values: Vec<i64> = values.collect::<Result<_, _>>()?;
-            let columns: Vec<_> = values[..9].iter().map(|value| Int(Some(*value))).collect();
-            let checked = rows::check_crc("usage", &values[0].to_string(), &columns, values[9]);
-            Ok(checked.map(|()| values))
-        })?;
-        let journal: BTreeSet<_> =
-            self.usage.iter().map(|(key, delta)| columns::usage_values(key, delta)).collect();
-        let meter: BTreeSet<_> = rows
-            .into_iter()
-            .filter_map(|values| <[i64; 9]>::try_from(values.get(..9)?).ok())
-            .collect();
-        for row in journal.symmetric_difference(&meter) {
-            findings.problem(format!("usage differs from the journal: {row:?}"));
         }
         Ok(())
     }

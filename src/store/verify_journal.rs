@@ -57,7 +57,7 @@ struct Walk {
 
 impl Walk {
     fn row(&mut self, row: &Row<'_>, findings: &mut Findings) -> rusqlite::Result<()> {
-        let columns = verify_rows::columns(row, 0..11)?;
+        let columns = verify_rows::columns_of(row, 0..11)?;
         let (sequence, crc): (i64, i64) = (row.get(0)?, row.get(11)?);
         findings.take(rows::check_crc("journal", &sequence.to_string(), &columns, crc));
         let sequence = to_u64(sequence);

@@ -2,9 +2,9 @@
 //! up for the commit's running hash.
 
 use super::{
-    Assignment, Batch, Claim, ClosedSerial, DeliveryBatch, Event, Issued, LostRange, ReceiptRecord,
-    RedBalance, RegistryChange, Released, SegmentState, SeriesState, UsageDelta, UsageKey, Voided,
-    columns, journal, red,
+    Assignment, Batch, Claim, ClosedSerial, DeliveryBatch, Event, InvoiceVoid, Issued, LostRange,
+    Notice, ReceiptRecord, RedBalance, RegistryChange, Released, SegmentState, SeriesState,
+    UsageDelta, UsageKey, Voided, columns, invoice_void, journal, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -43,6 +43,7 @@ impl<'a> Writer<'a> {
         batch.claims.iter().try_for_each(|claim| self.claim(claim))?;
         batch.issued.iter().try_for_each(|issued| self.issued(issued))?;
         batch.voided.iter().try_for_each(|voided| self.voided(voided))?;
+        batch.invoice_voids.iter().try_for_each(|void| self.invoice_void(void))?;
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
         batch.balances.iter().try_for_each(|balance| self.balance(balance))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
@@ -298,7 +299,7 @@ impl<'a> Writer<'a> {
         if let Some((number, ..)) = &issued.drawn {
             self.number(number, issued.claim)?;
         }
-        self.statement("INSERT INTO outbox VALUES (?)")?.execute([issued.claim.0]).map(drop)
+        self.wait_for_batch(Notice::end(issued.claim))
     }
 
     fn voided(&mut self, voided: &Voided) -> Result {
@@ -309,7 +310,30 @@ impl<'a> Writer<'a> {
         if voided.drawn.is_some() {
             self.number(number, voided.claim)?;
         }
-        self.statement("INSERT INTO outbox VALUES (?)")?.execute([voided.claim.0]).map(drop)
+        self.wait_for_batch(Notice::end(voided.claim))
+    }
+
+    /// The claim has ended before; its signature stays as it is.
+    fn invoice_void(&mut self, void: &InvoiceVoid) -> Result {
+        let (claim, series, key) = (void.claim, void.series.0, &void.request);
+        let body = rows::seal(&invoice_void::body(void));
+        let columns = [Int(Some(claim.0)), Int(Some(series)), Bytes(&body)];
+        let crc = self.crc("invoice_void", &columns);
+        self.statement("INSERT INTO invoice_void VALUES (?, ?, ?, ?)")?
+            .execute(params![claim.0, series, body, crc])?;
+        let crc = self.crc("void_request", &invoice_void::request_columns(key, claim));
+        self.statement("INSERT INTO void_request VALUES (?, ?, ?, ?, ?)")?.execute(params![
+            key.platform.0,
+            key.taxpayer.0,
+            key.serial.as_str(),
+            claim.0,
+            crc
+        ])?;
+        self.wait_for_batch(Notice::invoice_void(claim))
+    }
+
+    fn wait_for_batch(&mut self, notice: Notice) -> Result {
+        self.statement("INSERT INTO outbox VALUES (?)")?.execute([notice.code()]).map(drop)
     }
 
     fn released(&mut self, released: &Released) -> Result {
@@ -337,12 +361,13 @@ impl<'a> Writer<'a> {
 
     fn usage(&mut self, key: &UsageKey, delta: &UsageDelta) -> Result {
         let [row @ .., count, amount, tax, total] = columns::usage_values(key, delta);
-        let row: [i64; 5] = row;
+        let row: [i64; 6] = row;
         let added = [count, amount, tax, total];
         let before: Option<([i64; 4], i64)> = self
             .statement(
                 "SELECT count, amount, tax, total, crc FROM usage
-                 WHERE day = ? AND platform = ? AND taxpayer = ? AND kind = ? AND color = ?",
+                 WHERE day = ? AND platform = ? AND taxpayer = ? AND kind = ? AND color = ?
+                     AND counted = ?",
             )?
             .query_row(row, |row| {
                 Ok(([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?], row.get(4)?))
@@ -352,7 +377,7 @@ impl<'a> Writer<'a> {
             // A damaged sum that is counted on would get a new CRC and pass for a good one.
             let columns: Vec<_> = row.iter().chain(&sums).map(|value| Int(Some(*value))).collect();
             if rows::crc("usage", &columns) != crc {
-                return Err(rusqlite::Error::IntegralValueOutOfRange(9, crc));
+                return Err(rusqlite::Error::IntegralValueOutOfRange(10, crc));
             }
         }
         let mut sums = before.map(|(sums, _)| sums).unwrap_or_default();
@@ -363,7 +388,7 @@ impl<'a> Writer<'a> {
         let columns: Vec<_> = row.iter().chain(&sums).map(|value| Int(Some(*value))).collect();
         let crc = self.crc("usage", &columns);
         let values = row.into_iter().chain(sums).chain([crc]);
-        self.statement("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        self.statement("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
             .execute(rusqlite::params_from_iter(values))
             .map(drop)
     }
@@ -380,14 +405,15 @@ impl<'a> Writer<'a> {
             crc
         ])?;
         self.statement("INSERT INTO open_batch VALUES (?)")?.execute([delivery.no.0])?;
-        for (position, claim) in (0_i64..).zip(&delivery.members) {
-            if self.statement("DELETE FROM outbox WHERE claim = ?")?.execute([claim.0])? != 1 {
+        for (position, notice) in (0_i64..).zip(&delivery.members) {
+            let code = notice.code();
+            if self.statement("DELETE FROM outbox WHERE notice = ?")?.execute([code])? != 1 {
                 return Err(rusqlite::Error::StatementChangedRows(0));
             }
-            let columns = [Int(Some(claim.0)), Int(Some(delivery.no.0)), Int(Some(position))];
+            let columns = [Int(Some(code)), Int(Some(delivery.no.0)), Int(Some(position))];
             let crc = self.crc("delivery", &columns);
             self.statement("INSERT INTO delivery VALUES (?, ?, ?, ?)")?.execute(params![
-                claim.0,
+                code,
                 delivery.no.0,
                 position,
                 crc
@@ -410,10 +436,11 @@ impl<'a> Writer<'a> {
             crc
         ])?;
         for rejection in &record.rejected {
-            let columns = [Int(Some(rejection.claim.0)), Bytes(rejection.message.as_bytes())];
+            let code = rejection.notice.code();
+            let columns = [Int(Some(code)), Bytes(rejection.message.as_bytes())];
             let crc = self.crc("rejection", &columns);
             self.statement("INSERT INTO rejection VALUES (?, ?, ?)")?.execute(params![
-                rejection.claim.0,
+                code,
                 rejection.message,
                 crc
             ])?;

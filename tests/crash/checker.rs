@@ -34,8 +34,9 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     let mut problems = Vec::new();
     let found = runtime.block_on(ask(world, &known, &mut problems));
     if let Some(issued) = found {
+        let (issued, voided) = issued;
         numbers(world, &issued, &mut problems);
-        verified(world, issued.len(), &mut problems);
+        verified(world, (issued.len() - voided, voided), &mut problems);
     }
     problems
 }
@@ -44,7 +45,7 @@ async fn ask(
     world: &World,
     known: &Known,
     problems: &mut Vec<String>,
-) -> Option<BTreeMap<String, Invoice>> {
+) -> Option<(BTreeMap<String, Invoice>, usize)> {
     let live = match world.enter(RandomFaults { seed: 0, per_mille: 0 }).await {
         Ok(live) => live,
         Err(why) => {
@@ -56,25 +57,31 @@ async fn ask(
         problems.push(why);
     }
     let ledger = Ledger::open(&world.ledger());
-    let mut issued = BTreeMap::new();
+    let (mut issued, mut voided) = (BTreeMap::new(), 0);
     for (serial, facts) in known {
-        if let Some(invoice) = ask_one(&live, serial, facts, (&ledger, problems)).await {
-            issued.insert(serial.clone(), invoice);
+        match ask_one(&live, serial, facts, (&ledger, problems)).await {
+            Answer::Issued(invoice) => drop(issued.insert(serial.clone(), invoice)),
+            Answer::Voided(invoice, _) => {
+                voided += 1;
+                issued.insert(serial.clone(), invoice);
+            }
+            _ => {}
         }
     }
     live.leave().await;
-    Some(issued)
+    Some((issued, voided))
 }
 
-/// The invoice of a serial, after every way of asking for it.
+/// What a serial has become, after every way of asking for it.
 async fn ask_one(
     live: &Live,
     serial: &str,
     facts: &Facts,
     (ledger, problems): (&Ledger, &mut Vec<String>),
-) -> Option<Invoice> {
+) -> Answer {
     let mut problem = |what: &str| problems.push(format!("{serial}: {what}, {facts:?}"));
-    if facts.issued.len() > 1 || (facts.closed && !facts.issued.is_empty()) {
+    let twice = facts.issued.len() > 1 || facts.voided.len() > 1;
+    if twice || (facts.closed && !facts.issued.is_empty()) {
         problem("it was told two things");
     }
     let odd = facts.refused.iter().any(|reason| !HARMLESS.contains(&reason.as_str()));
@@ -83,7 +90,7 @@ async fn ask_one(
     }
     let end = live.resolve(serial).await;
     match &end {
-        Answer::Issued(invoice) => {
+        Answer::Issued(invoice) | Answer::Voided(invoice, _) => {
             let replay = live.issue(serial).await;
             let query = live.query(serial).await;
             if facts.closed || facts.issued.iter().any(|told| told != invoice) {
@@ -92,17 +99,22 @@ async fn ask_one(
             if replay != end || query != end {
                 problem(&format!("a replay gives {replay:?}, a query {query:?}, not {end:?}"));
             }
+            let at = if let Answer::Voided(_, at) = &end { Some(at) } else { None };
+            if facts.voided.first().is_some_and(|told| at != Some(told)) {
+                problem(&format!("its void is lost or another one now: {end:?}"));
+            }
+            if at.is_some() && live.void(serial, invoice).await != end {
+                problem("voiding it again gives something else");
+            }
         }
         Answer::Closed if facts.issued.is_empty() => {}
         other => problem(&format!("resolving it gives {other:?}")),
     }
-    if facts.issued.is_empty() && !facts.closed {
+    let news = matches!(end, Answer::Voided(..)) && facts.voided.is_empty();
+    if news || (facts.issued.is_empty() && !facts.closed) {
         ledger.told(serial, &end);
     }
-    match end {
-        Answer::Issued(invoice) => Some(invoice),
-        _ => None,
-    }
+    end
 }
 
 /// No number twice, none left out, and the device has issued what we have.
@@ -141,12 +153,12 @@ fn drawn(world: &World) -> Vec<u32> {
     numbers
 }
 
-fn verified(world: &World, issued: usize, problems: &mut Vec<String>) {
+fn verified(world: &World, known: (usize, usize), problems: &mut Vec<String>) {
     match verify::verify(&world.options(), verify::Subject::DataDirectory, &signature) {
         Ok(findings) => {
             let counts = (findings.issued, findings.voided, findings.open);
-            if counts != (convert::len_u64(issued), 0, 0) {
-                problems.push(format!("verify counts {counts:?}, we know {issued}"));
+            if counts != (convert::len_u64(known.0), convert::len_u64(known.1), 0) {
+                problems.push(format!("verify counts {counts:?}, we know {known:?}"));
             }
             problems.extend(findings.problems.into_iter().map(|text| format!("verify: {text}")));
         }

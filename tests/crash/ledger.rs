@@ -24,6 +24,8 @@ pub(crate) struct Invoice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Issued(Invoice),
+    /// Issued, and voided at this time.
+    Voided(Invoice, String),
     Doubt,
     Closed,
     Refused(String),
@@ -36,6 +38,12 @@ impl Answer {
         use pb::outcome::Result as Wire;
         match told.map(|outcome| outcome.result) {
             Ok(Some(Wire::Issued(issued))) => Self::issued(serial, issued.invoice),
+            Ok(Some(Wire::Voided(voided))) => {
+                match Self::issued(serial, voided.issued.unwrap_or_default().invoice) {
+                    Self::Issued(invoice) => Self::Voided(invoice, voided.voided_at),
+                    other => other,
+                }
+            }
             Ok(Some(Wire::InDoubt(_))) => Self::Doubt,
             Ok(Some(Wire::Closed(_))) => Self::Closed,
             Ok(other) => Self::Wrong(format!("{other:?}").replace(' ', "_")),
@@ -57,6 +65,9 @@ impl Answer {
             Self::Issued(Invoice { code, number, bytes }) => {
                 format!("issued {code} {number} {bytes}")
             }
+            Self::Voided(Invoice { code, number, bytes }, at) => {
+                format!("voided {code} {number} {bytes} {at}")
+            }
             Self::Doubt => "doubt".into(),
             Self::Closed => "closed".into(),
             Self::Refused(reason) => format!("refused {reason}"),
@@ -71,6 +82,10 @@ impl Answer {
                 number: number.into(),
                 bytes: bytes.into(),
             }),
+            ["voided", code, number, bytes, at] => {
+                let (code, number, bytes) = (code.into(), number.into(), bytes.into());
+                Self::Voided(Invoice { code, number, bytes }, at.into())
+            }
             ["doubt"] => Self::Doubt,
             ["closed"] => Self::Closed,
             ["refused", reason] => Self::Refused(reason.into()),
@@ -106,6 +121,8 @@ impl Ledger {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     pub(crate) issued: BTreeSet<Invoice>,
+    /// When it was voided, by each answer.
+    pub(crate) voided: BTreeSet<String>,
     pub(crate) closed: bool,
     pub(crate) refused: BTreeSet<String>,
     pub(crate) wrong: Vec<String>,
@@ -131,7 +148,14 @@ pub(crate) fn read(text: &str) -> Known {
         let (serial, answer) = parse(line);
         let facts = known.entry(serial.to_owned()).or_default();
         match answer {
+            Some(Answer::Issued(_)) if !facts.voided.is_empty() => {
+                facts.wrong.push("issued-after-its-void".into());
+            }
             Some(Answer::Issued(invoice)) => drop(facts.issued.insert(invoice)),
+            Some(Answer::Voided(invoice, at)) => {
+                facts.issued.insert(invoice);
+                facts.voided.insert(at);
+            }
             Some(Answer::Closed) => facts.closed = true,
             Some(Answer::Refused(reason)) => drop(facts.refused.insert(reason)),
             Some(Answer::Wrong(what)) => facts.wrong.push(what),

@@ -1,5 +1,5 @@
 //! The process that is crashed: concurrent clients of one proxy, each of which writes down every
-//! answer before it goes on. Twins, replays, resolves and callers who hang up are mixed in.
+//! answer before it goes on. Twins, replays, resolves, voids and callers who hang up are mixed in.
 
 use crate::{
     ledger::{Answer, Ledger},
@@ -69,12 +69,13 @@ impl Client {
             let turn = if self.orders.tasks == 1 { call } else { self.task };
             let device = if turn % 4 == 3 { 'D' } else { 'S' };
             let serial = format!("{device}{}t{}c{call}", self.orders.life, self.task);
-            let pick = if self.orders.tasks == 1 { 9 } else { self.random.below(12) };
+            let pick = if self.orders.tasks == 1 { 9 } else { self.random.below(14) };
             match pick {
                 0 => self.twins(&serial).await,
                 1 => self.again(&serial).await,
                 2 => self.resolve(&serial).await,
                 3 => self.hang_up(&serial).await,
+                4 | 5 => self.void(&serial).await,
                 _ => self.issue(&serial).await,
             }
             self.mine.push(serial);
@@ -111,6 +112,24 @@ impl Client {
         self.ledger.sent(&serial);
         let answer = self.live.resolve(&serial).await;
         self.told(&serial, &answer);
+    }
+
+    /// Voids an older invoice, and says now and then that it did not hear the answer.
+    async fn void(&mut self, serial: &str) {
+        let older = self.older().filter(|older| older.starts_with('S'));
+        let older = older.unwrap_or_else(|| serial.to_owned());
+        self.ledger.sent(&older);
+        let answer = self.live.issue(&older).await;
+        self.told(&older, &answer);
+        let (Answer::Issued(invoice) | Answer::Voided(invoice, _)) = answer else { return };
+        if older.starts_with('D') {
+            return;
+        }
+        let repeats = if self.random.below(4) == 0 { 2 } else { 1 };
+        for _ in 0..repeats {
+            let answer = self.live.void(&older, &invoice).await;
+            self.told(&older, &answer);
+        }
     }
 
     async fn hang_up(&mut self, serial: &str) {

@@ -3,7 +3,7 @@
 
 use crate::{
     faults::{Faults, Shim},
-    ledger::Answer,
+    ledger::{Answer, Invoice},
 };
 use skproxy::{
     admission::Admission,
@@ -60,11 +60,14 @@ impl Random {
     }
 }
 
-/// What a serial stands for: one that begins with `D` goes to the device that draws numbers.
+/// What a serial stands for: one that begins with `D` goes to the device that draws numbers, any
+/// other is on paper, so that it may be voided.
 pub(crate) fn draft(serial: &str) -> pb::InvoiceDraft {
     let lines = serial.bytes().fold(0_u8, u8::wrapping_add) % 4 + 1;
     let mut draft = sample::draft_with_lines(serial, sample::SELLER, lines);
-    draft.device_id = if serial.starts_with('D') { DEVICE } else { SOFTWARE }.into();
+    let drawn = serial.starts_with('D');
+    draft.device_id = if drawn { DEVICE } else { SOFTWARE }.into();
+    draft.kind = if drawn { Kind::ENormal } else { Kind::NormalPaper }.to_wire().into();
     draft
 }
 
@@ -216,7 +219,7 @@ async fn register(core: &Core, device_key: Vec<u8>) -> Result<(), String> {
         taxpayer_id: sample::SELLER.taxpayer_id.into(),
         machine_number: format!("01600000000{}", if wrapped_key.is_some() { 1 } else { 2 }),
         backend,
-        kinds: BTreeSet::from([Kind::ENormal]),
+        kinds: BTreeSet::from([if id == SOFTWARE { Kind::NormalPaper } else { Kind::ENormal }]),
         profile: "baiwang".into(),
         test: true,
         public_key,
@@ -227,7 +230,7 @@ async fn register(core: &Core, device_key: Vec<u8>) -> Result<(), String> {
     let simulated = device(DEVICE, BackendKind::SimulatedDevice, device_key, None);
     let numbers = NewSegment {
         device_id: SOFTWARE.into(),
-        kind: Kind::ENormal,
+        kind: Kind::NormalPaper,
         first: InvoiceNumber { code: SOFTWARE_CODE.into(), number: 1 },
         last: LAST,
     };
@@ -266,6 +269,22 @@ impl Live {
     pub(crate) async fn issue(&self, serial: &str) -> Answer {
         let told = self.pipeline.issue(Some(peer()), BOUND, Some(draft(serial))).await;
         Answer::of(serial, told)
+    }
+
+    /// Voids the invoice of a serial, under the one request id that stands for it.
+    pub(crate) async fn void(&self, serial: &str, invoice: &Invoice) -> Answer {
+        let request = pb::VoidInvoiceRequest {
+            taxpayer_id: sample::SELLER.taxpayer_id.to_owned(),
+            code: invoice.code.clone(),
+            number: invoice.number.clone(),
+            reason: "开错".into(),
+            request_id: format!("V{serial}"),
+        };
+        let told = self.pipeline.void(Some(peer()), BOUND, request).await;
+        let voided = |told: pb::VoidInvoiceResponse| pb::Outcome {
+            result: told.voided.map(pb::outcome::Result::Voided),
+        };
+        Answer::of(serial, told.map(voided))
     }
 
     pub(crate) async fn query(&self, serial: &str) -> Answer {

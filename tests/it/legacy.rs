@@ -210,6 +210,73 @@ async fn questions_are_answered_in_the_callers_dialect() {
 }
 
 /// An envelope of the vectors whose content `openssl cms` wraps, and `change` changes.
+/// A golden message with other words in it; the words are ASCII in every encoding here.
+fn with(name: &str, changes: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = vector(name);
+    for (from, to) in changes {
+        let at = bytes.windows(from.len()).position(|at| at == from.as_bytes());
+        let at = at.unwrap_or_else(|| panic!("{name} holds no {from}"));
+        bytes.splice(at..at + from.len(), to.bytes());
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paper_invoice_is_voided_in_the_callers_dialect() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = house(dir.path()).await;
+    let (machine, id) = ("000000000004", SELLER.taxpayer_id);
+    demo.operated(&format!(
+        "device add --id PAPER --taxpayer {id} --machine-number {machine} \
+         --backend software-p256 --kind normal-paper"
+    ))
+    .await;
+    demo.operated(
+        "stock add --device PAPER --kind normal-paper --code 050000000104 --first 00000007 \
+         --last 00000020",
+    )
+    .await;
+    let mut client = demo.client_named("legacy").await;
+    let draft = |serial: &str| v1::InvoiceDraft {
+        kind: v1::InvoiceKind::NormalPaper.into(),
+        ..skproxy::contract::sample::draft(serial, SELLER)
+    };
+    for (serial, number) in [("L7", "00000007"), ("L8", "00000008")] {
+        assert_eq!(issue(&mut client, draft(serial)).await.unwrap().number, number);
+    }
+    let caller = Caller::of(&demo, &rustls::version::TLS13);
+    let here = ("000000000001", machine);
+    let blank = with("ask_FPZF_gbk.xml", &[here]);
+    let refused = caller.post("/SKServer/SKDo", &blank).await;
+    assert_ne!(between(&refused, "returncode"), "0", "there is no blank number to void");
+    for (message, number) in [
+        (with("ask_10009_gbk.xml", &[here]), "00000007"),
+        (with("ask_FPZF_gbk.xml", &[here, ("<zflx>0", "<zflx>1")]), "00000008"),
+    ] {
+        let first = caller.post("/SKServer/SKDo", &message).await;
+        let said = between(&first, "returncode");
+        assert!(said.bytes().all(|byte| byte == b'0'), "{}", String::from_utf8_lossy(&first));
+        assert_eq!(between(&first, "fpdm"), "050000000104");
+        assert_eq!(between(&first, "fphm"), number);
+        assert_eq!(between(&first, "zfrq").len(), 14, "{}", between(&first, "zfrq"));
+        assert_eq!(caller.post("/SKServer/SKDo", &message).await, first, "the same again");
+    }
+    // By somebody else: what became of it, with the time of the void that there is.
+    let other = with("ask_10009_gbk.xml", &[here, ("<zfr>", "<zfr>B")]);
+    let again = caller.post("/SKServer/SKDo", &other).await;
+    assert_eq!((between(&again, "returncode"), between(&again, "fphm")), ("0", "00000007"));
+    let ask = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><business id=\"10010\" comment=\"\">\
+         <body yylxdm=\"1\"><kpzdbs>{id}~~{machine}</kpzdbs><fplxdm>007</fplxdm>\
+         <fpqqlsh>L7</fpqqlsh></body></business>"
+    );
+    let found = caller.post("/SKServer/SKDo", ask.as_bytes()).await;
+    assert_eq!((between(&found, "fphm"), between(&found, "fpzt")), ("00000007", "03"));
+    let Wire::Voided(voided) = known(&mut client, "L7").await else { panic!("VOIDED") };
+    assert_eq!(voided.reason, "作废 示例甲", "the message's GBK");
+    assert_eq!(demo.end().await["voided"], 2);
+}
+
 fn wrapped(demo: &Demo, name: &str, words: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let text = String::from_utf8(vector(name)).unwrap();
     let plain = between(text.as_bytes(), "content");

@@ -33,3 +33,5 @@ mod serve;
 mod streams;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod voids;

@@ -131,7 +131,7 @@ impl Echo {
 type Peer = Option<identity::PeerCertificate>;
 
 fn echoed(code: String, number: String, reason: String) -> v1::Outcome {
-    let voided = v1::Voided { code, number, reason };
+    let voided = v1::Voided { code, number, reason, ..Default::default() };
     v1::Outcome { result: Some(v1::outcome::Result::Voided(voided)) }
 }
 

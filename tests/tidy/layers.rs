@@ -53,7 +53,12 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ("store", "contract", &["Checked", "ContentDigest", "Draft"]),
     ("store", "signer", &["DeviceAnswer", "Signed"]),
     ("admission", "identity", &["Platform"]),
-    ("numbering", "contract", &["Checked", "ContentDigest", "Draft", "digest"]),
+    // What a void is judged by is state, and the commit's own time.
+    (
+        "numbering",
+        "contract",
+        &["Checked", "ContentDigest", "Draft", "VoidCase", "digest", "may_void"],
+    ),
     (
         "numbering",
         "signer",

@@ -10,11 +10,16 @@ pub(super) const PAGES: &[Page] = &[
         Reason::VoidNotAllowed,
         Resend::Never,
         (
-            "The rules do not let this invoice be voided (作废): paper only in its month and \
-             unreported, electronic only when its signing failed.",
-            "规则不允许作废该发票：纸质仅限当月且未抄报，电子仅限验签失败。",
+            "The rules do not let this invoice be voided (作废): paper only in its month, \
+             unreported and without a red letter that stands against it, electronic only when \
+             its signing failed. A number in doubt is not voided either.",
+            "规则不允许作废该发票：纸质仅限当月、未抄报且无有效红字发票，电子仅限验签失败；\
+             结果未定的号码亦不可作废。",
         ),
-        ("Issue a red-letter invoice instead.", "改开红字发票。"),
+        (
+            "Issue a red-letter invoice instead, or void the red letters first.",
+            "改开红字发票，或先作废其红字发票。",
+        ),
         NOTHING,
     ),
     page(

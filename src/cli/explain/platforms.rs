@@ -72,8 +72,8 @@ pub(super) const PAGES: &[Page] = &[
         Resend::AfterFix,
         (
             "The operation is not granted to the platform, or this version does not offer \
-             it, such as reduced taxing.",
-            "该操作未授权给平台，或本版本尚不提供（如减按计征）。",
+             it, such as reduced taxing, or voids on a device that draws its own numbers.",
+            "该操作未授权给平台，或本版本尚不提供（如减按计征、设备赋号发票的作废）。",
         ),
         ("Ask only for what is granted and offered.", "仅请求已授权且已提供的操作。"),
         ("Check the platform's grants.", "核对平台授权。"),

@@ -10,8 +10,9 @@ pub(super) const PAGES: &[Page] = &[
         Reason::SerialConflict,
         Resend::NewSerial,
         (
-            "The serial already stands for other content of this taxpayer.",
-            "该流水号已用于该纳税人的其他内容。",
+            "The serial already stands for other content of this taxpayer; of a void, its request \
+             id for another number or reason.",
+            "该流水号已用于该纳税人的其他内容；作废请求号已用于其他号码或原因。",
         ),
         (
             "Ask ResolveInvoice what the serial stands for. Use a new serial only for an \

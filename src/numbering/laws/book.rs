@@ -25,6 +25,8 @@ pub(super) fn reloads(book: &Book, store: &MemoryStore) -> Law {
     same(law, &book.last, &fresh.last)?;
     same(law, &book.journal, &fresh.journal)?;
     same(law, &book.open_batches, &fresh.open_batches)?;
+    same(law, &book.unanswered, &fresh.unanswered)?;
+    same(law, &book.reds, &fresh.reds)?;
     let waiting = |book: &Book| {
         let some = book.outbox.iter().filter(|(_, waiting)| !waiting.is_empty());
         some.map(|(province, waiting)| (province.clone(), waiting.clone())).collect::<Vec<_>>()
@@ -79,5 +81,6 @@ pub(super) fn agrees(book: &Book, model: &Model) -> Law {
     let open: std::collections::BTreeSet<_> = book.open.keys().copied().collect();
     same("nothing claimed is forgotten", &open, &model.open())?;
     let waiting: std::collections::BTreeSet<_> = book.outbox.values().flatten().copied().collect();
-    same("every ended claim waits for one batch", &waiting, &model.waiting)
+    same("every end and every void waits for one batch", &waiting, &model.waiting)?;
+    same("a void waits for its invoice's receipt", &book.unanswered, &model.unanswered())
 }

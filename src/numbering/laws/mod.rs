@@ -6,9 +6,11 @@
 
 mod actor;
 mod book;
+mod deliveries;
 mod promises;
 mod reds;
 mod turn;
+mod voids;
 mod world;
 
 pub(super) use world::device_claim;
@@ -72,6 +74,13 @@ enum Op {
         pick: usize,
         said: Option<Answer>,
         unchanged: bool,
+    },
+    /// A platform voids the invoice of a number that somebody drew.
+    VoidInvoice {
+        platform: usize,
+        id: usize,
+        pick: usize,
+        reason: usize,
     },
     AddSegment {
         target: usize,
@@ -142,6 +151,10 @@ fn asking() -> impl Strategy<Value = Op> {
         }),
         1 => (0..2_usize, 0..4_usize)
             .prop_map(|(platform, serial)| Op::Resolve { platform, serial }),
+        3 => (0..2_usize, 0..3_usize, 0..6_usize, 0..2_usize)
+            .prop_map(|(platform, id, pick, reason)| {
+                Op::VoidInvoice { platform, id, pick, reason }
+            }),
     ]
 }
 
@@ -203,4 +216,15 @@ proptest! {
         }
         world.drain().map_err(TestCaseError::fail)?;
     }
+}
+
+#[test]
+fn a_segment_that_is_used_up_in_the_round_that_adds_it_stays_known() {
+    let add = |first| Op::AddSegment { target: 1, code: 1, first, len: 0 };
+    let assign = |serial| Op::Assign { platform: 0, serial, content: 0, target: 1, expired: false };
+    let step = |ops| Step { ops, end: End::Committed, seconds: 0 };
+    let mut world = World::new();
+    // Two numbers, both drawn at once; then the first range again.
+    world.step(&step(vec![add(0), add(1), assign(0), assign(1)])).unwrap();
+    world.step(&step(vec![add(0)])).unwrap();
 }

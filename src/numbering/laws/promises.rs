@@ -12,7 +12,7 @@ use crate::{
     refusal::{Reason, Refusal},
     signer::DeviceAnswer,
     store::{
-        Assignment, Binding, Claim, DeliveryBatch, Fate, Store as _, UsageDelta, UsageKey,
+        Assignment, Binding, Claim, Counted, Fate, Notice, Store as _, UsageDelta, UsageKey,
         memory::MemoryStore,
     },
 };
@@ -36,23 +36,32 @@ pub(super) struct Ask {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum State {
+pub(super) enum State {
     Open,
     /// With the check code, and the bytes once they are committed.
     Issued(String, Option<Bytes>),
     /// Whether it is committed.
     Voided(bool),
+    /// Issued with this check code and these bytes, and voided after that.
+    InvoiceVoided(String, Bytes, Void),
     Released,
 }
 
+/// The void of an invoice.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Void {
+    pub(super) reason: String,
+    pub(super) at: CstTime,
+}
+
 #[derive(Debug, Clone)]
-struct Known {
-    key: RequestKey,
+pub(super) struct Known {
+    pub(super) key: RequestKey,
     content: usize,
-    target: usize,
+    pub(super) target: usize,
     number: Option<InvoiceNumber>,
-    claimed_at: CstTime,
-    state: State,
+    pub(super) claimed_at: CstTime,
+    pub(super) state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,17 +85,22 @@ pub(super) struct Line {
 
 #[derive(Debug, Clone)]
 pub(super) struct Model {
-    now: CstTime,
+    pub(super) now: CstTime,
     keys: BTreeMap<RequestKey, Bound>,
-    claims: BTreeMap<ClaimId, Known>,
-    numbers: BTreeMap<InvoiceNumber, ClaimId>,
+    pub(super) claims: BTreeMap<ClaimId, Known>,
+    pub(super) numbers: BTreeMap<InvoiceNumber, ClaimId>,
     ranges: Vec<(String, u32, u32)>,
     pub(super) series: BTreeMap<SeriesNo, Line>,
     usage: BTreeMap<UsageKey, UsageDelta>,
-    pub(super) waiting: BTreeSet<ClaimId>,
-    ended_now: BTreeSet<ClaimId>,
-    open_batches: BTreeMap<BatchNo, Vec<ClaimId>>,
-    batches_now: BTreeMap<BatchNo, Vec<ClaimId>>,
+    /// Numbers that are durable: of others nobody was told.
+    pub(super) durable: BTreeSet<InvoiceNumber>,
+    /// Void requests, with the claim and reason of each.
+    pub(super) void_requests: BTreeMap<RequestKey, (ClaimId, String)>,
+    pub(super) waiting: BTreeSet<Notice>,
+    pub(super) told_now: BTreeSet<Notice>,
+    pub(super) open_batches: BTreeMap<BatchNo, Vec<Notice>>,
+    pub(super) answered_now: BTreeSet<BatchNo>,
+    pub(super) batches_now: BTreeMap<BatchNo, Vec<Notice>>,
     pub(super) platforms: [bool; 2],
     pub(super) devices: [bool; 3],
     /// The number that the device will draw next.
@@ -110,9 +124,12 @@ impl Model {
             ranges: Vec::new(),
             series: (0..TARGETS.len()).map(|at| (series_of(at), Line::default())).collect(),
             usage: BTreeMap::new(),
+            durable: BTreeSet::new(),
+            void_requests: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            ended_now: BTreeSet::new(),
+            told_now: BTreeSet::new(),
             open_batches: BTreeMap::new(),
+            answered_now: BTreeSet::new(),
             batches_now: BTreeMap::new(),
             platforms: [true; 2],
             devices: [true; 3],
@@ -191,8 +208,12 @@ impl Model {
                 *theirs == id
             }
             (State::Issued(_, Some(bytes)), Ok(Decision::Done(outcome))) => is(outcome, id, bytes),
-            (State::Voided(true), Ok(Decision::Done(Outcome::Voided { number, .. }))) => {
-                *number == known.number
+            (State::Voided(true), Ok(Decision::Done(Outcome::Voided(voided)))) => {
+                voided.number == known.number && voided.invoice.is_none()
+            }
+            (State::InvoiceVoided(_, bytes, void), Ok(Decision::Done(outcome))) => {
+                // A void of this very round is not committed yet: the invoice is what stands.
+                is_void(outcome, id, (bytes, void)) || is(outcome, id, bytes)
             }
             _ => false,
         };
@@ -317,7 +338,10 @@ impl Model {
                     Resolved::Open(open),
                 ) => *open == id,
                 (State::Issued(_, Some(bytes)), Resolved::Done(outcome)) => is(outcome, id, bytes),
-                (State::Voided(true), Resolved::Done(Outcome::Voided { .. })) => true,
+                (State::Voided(true), Resolved::Done(Outcome::Voided(_))) => true,
+                (State::InvoiceVoided(_, bytes, void), Resolved::Done(outcome)) => {
+                    is_void(outcome, id, (bytes, void)) || is(outcome, id, bytes)
+                }
                 _ => false,
             },
             (Some(Bound::Closed(before)), Resolved::Done(Outcome::Closed { at })) => before == *at,
@@ -329,7 +353,7 @@ impl Model {
         Ok(())
     }
 
-    fn end(&mut self, id: ClaimId, state: State) -> SeriesNo {
+    pub(super) fn end(&mut self, id: ClaimId, state: State) -> SeriesNo {
         let known = self.claims.get_mut(&id).unwrap();
         known.state = state;
         let no = series_of(known.target);
@@ -337,7 +361,7 @@ impl Model {
         no
     }
 
-    fn count(&mut self, id: ClaimId, time: CstTime) {
+    pub(super) fn count(&mut self, id: ClaimId, counted: Counted, time: CstTime) {
         let known = &self.claims[&id];
         let key = UsageKey {
             day: time.day(),
@@ -345,6 +369,7 @@ impl Model {
             taxpayer: TaxpayerNo(1),
             kind: TARGETS[known.target].1,
             color: Color::Blue,
+            counted,
         };
         let extra = i64::try_from(known.content).unwrap();
         let usage = self.usage.entry(key).or_default();
@@ -356,13 +381,13 @@ impl Model {
 
     pub(super) fn signed(&mut self, id: ClaimId, time: CstTime, check_code: String) {
         self.end(id, State::Issued(check_code, None));
-        self.count(id, time);
-        self.ended_now.insert(id);
+        self.count(id, Counted::Issued, time);
+        self.told_now.insert(Notice::end(id));
     }
 
     pub(super) fn voided(&mut self, id: ClaimId) {
         self.end(id, State::Voided(false));
-        self.ended_now.insert(id);
+        self.told_now.insert(Notice::end(id));
     }
 
     /// A device's claim was voided with the number that it drew.
@@ -381,7 +406,7 @@ impl Model {
         self.numbers.insert(number.clone(), id);
         self.device_at = self.device_at.max(number.number + 1);
         self.claims.get_mut(&id).unwrap().number = Some(number);
-        self.ended_now.insert(id);
+        self.told_now.insert(Notice::end(id));
     }
 
     /// A device's claim was voided although something was drawn that nobody can name.
@@ -472,29 +497,12 @@ impl Model {
         line.device_next = Some(next);
     }
 
-    pub(super) fn batch_frozen(&mut self, max: usize, frozen: Option<&DeliveryBatch>) -> Law {
-        let expect: Vec<ClaimId> = self.waiting.iter().copied().take(max).collect();
-        let members = frozen.map(|batch| batch.members.clone()).unwrap_or_default();
-        holds(members == expect, "every ended claim is in one batch", || format!("{members:?}"))?;
-        self.waiting.retain(|claim| !members.contains(claim));
-        if let Some(batch) = frozen {
-            self.batches_now.insert(batch.no, members);
-        }
-        Ok(())
-    }
-
-    pub(super) fn open_batch(&self, pick: usize) -> Option<(BatchNo, Vec<ClaimId>)> {
-        let at = pick.checked_rem(self.open_batches.len())?;
-        self.open_batches.iter().nth(at).map(|(no, members)| (*no, members.clone()))
-    }
-
-    pub(super) fn answered(&mut self, batch: BatchNo) {
-        self.open_batches.remove(&batch);
-    }
-
     /// A round is durable: from here on its bytes are the bytes.
     pub(super) fn settle(&mut self, store: &MemoryStore) -> Law {
-        self.waiting.append(&mut self.ended_now);
+        self.durable = self.numbers.keys().cloned().collect();
+        self.waiting.append(&mut self.told_now);
+        self.open_batches.retain(|no, _| !self.answered_now.contains(no));
+        self.answered_now.clear();
         self.open_batches.append(&mut self.batches_now);
         for (id, known) in &mut self.claims {
             match &mut known.state {
@@ -513,7 +521,10 @@ impl Model {
                     holds(right, "an invoice is what was asked for", || format!("{draft:?}"))?;
                     *bytes = Some(stored);
                 }
-                State::Open | State::Released | State::Issued(_, Some(_)) => {}
+                State::Open
+                | State::Released
+                | State::Issued(_, Some(_))
+                | State::InvoiceVoided(..) => {}
             }
         }
         Ok(())
@@ -551,6 +562,10 @@ impl Model {
                 (State::Open, Fate::Open) | (State::Released, Fate::Released) => true,
                 (State::Issued(_, bytes), Fate::Issued(_)) => found.invoice() == bytes.clone(),
                 (State::Voided(_), Fate::Voided(voided)) => voided.number == known.number,
+                (State::InvoiceVoided(_, bytes, expect), Fate::InvoiceVoided(_, void)) => {
+                    found.invoice().as_ref() == Some(bytes)
+                        && (&void.reason, void.at) == (&expect.reason, expect.at)
+                }
                 _ => false,
             };
             holds(same, "what was promised is kept, to the byte", || format!("{known:?}"))?;
@@ -561,6 +576,12 @@ impl Model {
 
 fn is_refused(decided: &Result<Decision, Refusal>, reason: Reason) -> bool {
     decided.as_ref().is_err_and(|refusal| refusal.reason == reason)
+}
+
+pub(super) fn is_void(outcome: &Outcome, id: ClaimId, (bytes, void): (&Bytes, &Void)) -> bool {
+    matches!(outcome, Outcome::Voided(voided) if voided.claim == id
+        && voided.invoice.as_ref() == Some(bytes)
+        && (&voided.reason, voided.at) == (&void.reason, void.at))
 }
 
 fn is(outcome: &Outcome, id: ClaimId, bytes: &Bytes) -> bool {

@@ -1,6 +1,7 @@
-//! Red letters: whatever the order of reds, signatures, voids, receipts, full disks and crashes,
-//! the reds of a blue invoice never exceed it, what a void frees comes back, and the authority
-//! hears of a blue invoice before its reds.
+//! Red letters: whatever the order of reds, signatures, voids before and after them, receipts, full
+//! disks and crashes, the reds of a blue invoice never exceed it, what a void frees comes back, a
+//! blue invoice is voided only while no red stands against it, and the authority hears of a blue
+//! invoice before its reds, of an invoice before its void, and of the void of a blue invoice last.
 
 use super::{
     turn::signed,
@@ -8,13 +9,13 @@ use super::{
 };
 use crate::{
     contract::{self, Checked},
-    model::{ClaimId, Color, Fen, InvoiceNumber, Totals},
-    numbering::{Book, Decision, Round},
+    model::{ClaimId, Color, Fen, InvoiceNumber, Serial, Totals},
+    numbering::{Book, Decision, Round, VoidWish},
     pb::v1 as pb,
     refusal::Reason,
     store::{
-        Assignment, Balance, Claim, CommitError, Durable, Fate, ReceiptRecord, Rejection,
-        Store as _, memory::MemoryStore,
+        Assignment, Balance, Claim, CommitError, Durable, Fate, Notice, ReceiptRecord, Rejection,
+        Store as _, Told, memory::MemoryStore,
     },
 };
 use proptest::{collection::vec, prelude::*};
@@ -36,6 +37,12 @@ enum Op {
     },
     Void {
         pick: usize,
+    },
+    /// Voids an issued invoice: one of the blue ones, or else the last red one but so many.
+    VoidInvoice {
+        blue: Option<usize>,
+        pick: usize,
+        id: u8,
     },
     Freeze,
     Receipt {
@@ -61,6 +68,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(blue, serial, lines)| Op::Red { blue, serial, lines }),
         3 => (0..4_usize).prop_map(|pick| Op::Sign { pick }),
         2 => (0..4_usize).prop_map(|pick| Op::Void { pick }),
+        3 => (prop::option::weighted(0.3, 0..2_usize), 0..4_usize, 0..12_u8)
+            .prop_map(|(blue, pick, id)| Op::VoidInvoice { blue, pick, id }),
         2 => Just(Op::Freeze),
         2 => (0..3_usize, prop::bool::weighted(0.2))
             .prop_map(|(pick, rejects)| Op::Receipt { pick, rejects }),
@@ -109,9 +118,9 @@ struct Reds {
     now: crate::model::CstTime,
     blues: Vec<(ClaimId, InvoiceNumber)>,
     held: BTreeMap<ClaimId, Durable<Claim>>,
-    /// Claims that the authority has answered.
-    answered: BTreeSet<ClaimId>,
-    rejected: BTreeSet<ClaimId>,
+    /// What the authority has answered.
+    answered: BTreeSet<Notice>,
+    rejected: BTreeSet<Notice>,
 }
 
 impl Reds {
@@ -196,7 +205,8 @@ impl Reds {
                     Some(left.parts()),
                     "taken at once"
                 );
-                prop_assert!(!self.rejected.contains(id), "of a rejected invoice");
+                prop_assert!(!self.rejected.contains(&Notice::end(*id)), "of a rejected invoice");
+                prop_assert!(!self.is_voided(round, *id), "of a voided invoice");
             }
             Ok(_) => prop_assert_eq!(before, after),
             Err(refusal) => {
@@ -210,17 +220,100 @@ impl Reds {
                 ];
                 prop_assert!(known.contains(&refusal.reason), "{}", refusal);
                 let unknown = refusal.reason == Reason::RedOriginalUnknown;
-                prop_assert!(!unknown || self.rejected.contains(id));
+                let gone = self.rejected.contains(&Notice::end(*id)) || self.is_voided(round, *id);
+                prop_assert!(!unknown || gone);
             }
         }
         Ok(())
     }
 
+    /// Whether a blue invoice is voided as the round leaves it.
+    fn is_voided(&self, round: &Round<'_>, id: ClaimId) -> bool {
+        let now = round.batch.invoice_voids.iter().any(|void| void.claim == id);
+        now || matches!(self.found(&self.store.disk(), id).0, Fate::InvoiceVoided(..))
+    }
+
+    /// Every notice that is to be told of the reds of a blue invoice, as committed.
+    fn notices_of_reds(&self, blue: ClaimId) -> Vec<Notice> {
+        let disk = self.store.disk();
+        let mut all = Vec::new();
+        for id in disk.claim_ids() {
+            let (fate, of, _) = self.found(&disk, id);
+            if of == Some(blue) && fate != Fate::Open {
+                all.push(Notice::end(id));
+                if matches!(fate, Fate::InvoiceVoided(..)) {
+                    all.push(Notice::invoice_void(id));
+                }
+            }
+        }
+        all
+    }
+
     fn freeze(&self, round: &mut Round<'_>) -> Result<(), TestCaseError> {
         for member in round.freeze_batch("44", 3).into_iter().flat_map(|batch| batch.members) {
-            let (_, blue, _) = self.found(&self.store.disk(), member);
-            let heard = blue.is_none_or(|blue| self.answered.contains(&blue));
-            prop_assert!(heard, "claim {} goes before its blue one", member);
+            let (_, blue, _) = self.found(&self.store.disk(), member.claim);
+            let first = match member.told {
+                Told::End => blue.map(Notice::end).into_iter().collect(),
+                Told::InvoiceVoid => {
+                    let mut first = self.notices_of_reds(member.claim);
+                    first.push(Notice::end(member.claim));
+                    first
+                }
+            };
+            for notice in first {
+                prop_assert!(self.answered.contains(&notice), "{member} goes before {notice}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The blue invoice, or the last red one but so many that has ended.
+    fn target(&self, blue: Option<usize>, pick: usize) -> Option<ClaimId> {
+        if let Some(blue) = blue {
+            return Some(self.blues[blue].0);
+        }
+        let disk = self.store.disk();
+        let mut ended: Vec<_> = disk.claim_ids().collect();
+        ended.retain(|id| self.found(&disk, *id).1.is_some());
+        ended.iter().rev().nth(pick).copied()
+    }
+
+    fn void_invoice(
+        &self,
+        round: &mut Round<'_>,
+        id: ClaimId,
+        wish: u8,
+    ) -> Result<(), TestCaseError> {
+        let found = self.store.found(id).unwrap();
+        let numbers = self.store.disk().numbers().clone();
+        let number = numbers.into_iter().find(|(_, holder)| *holder == id).unwrap().0;
+        let serial = Serial::parse(&format!("V{wish}")).unwrap();
+        let request = crate::model::RequestKey { serial, ..found.request().clone() };
+        let taken = self.store.found(id).unwrap().red_of();
+        let before = taken.and_then(|blue| round.balances.get(&blue).cloned());
+        let stands = round.balance(id).unwrap();
+        let (voided, count) = (self.is_voided(round, id), round.batch.invoice_voids.len());
+        let decided = round.void_invoice(&VoidWish { request, number, reason: "misprint".into() });
+        let made = round.batch.invoice_voids.len() - count;
+        prop_assert!(made <= usize::from(decided.is_ok()), "a refusal voids nothing");
+        match decided {
+            Ok(_) if made == 0 => {}
+            Ok(voided_now) => {
+                prop_assert!(!voided && matches!(found.fate, Fate::Issued(_)));
+                prop_assert_eq!(voided_now.invoice, found.invoice(), "the same bytes");
+                let whole = Balance::of(&found.draft().unwrap());
+                let free = stands.is_none_or(|left| left.parts() == whole.parts());
+                prop_assert!(free, "a red letter stands against it");
+                if let (Some(blue), Some(before)) = (taken, before) {
+                    let back = before.plus(&whole.negated());
+                    let after = round.balances.get(&blue).map(Balance::parts);
+                    prop_assert_eq!(after, Some(back.parts()), "given back at once");
+                }
+            }
+            Err(refusal) => {
+                let known = [Reason::VoidNotAllowed, Reason::SerialConflict];
+                prop_assert!(known.contains(&refusal.reason), "{}", refusal);
+            }
         }
         Ok(())
     }
@@ -244,6 +337,10 @@ impl Reds {
                         round.void(claim, None, ("test", "t")).unwrap();
                     }
                 }
+                Op::VoidInvoice { blue, pick, id } => {
+                    let Some(target) = self.target(*blue, *pick) else { continue };
+                    self.void_invoice(&mut round, target, *id)?;
+                }
                 Op::Freeze => self.freeze(&mut round)?,
                 Op::Receipt { pick, rejects } => {
                     let open: Vec<_> = self.book.open_batches.iter().collect();
@@ -252,10 +349,10 @@ impl Reds {
                         continue;
                     }
                     let rejection =
-                        |claim: &ClaimId| Rejection { claim: *claim, message: "no".into() };
+                        |notice: &Notice| Rejection { notice: *notice, message: "no".into() };
                     let refused: Vec<_> =
                         members.iter().filter(|_| *rejects).map(rejection).collect();
-                    rejected.extend(refused.iter().map(|rejection| rejection.claim));
+                    rejected.extend(refused.iter().map(|rejection| rejection.notice));
                     answered.push((**no, (*members).clone()));
                     round.put_receipt(ReceiptRecord {
                         batch: **no,
@@ -303,12 +400,19 @@ impl Reds {
             let left = blue.plus(&self.taken(*id));
             prop_assert_eq!(left.overdrawn(), None, "more than the blue invoice");
             let stored = self.store.balance(*id).unwrap();
+            if matches!(self.found(&self.store.disk(), *id).0, Fate::InvoiceVoided(..)) {
+                prop_assert_eq!(left.parts(), blue_parts(), "a red stands against a voided blue");
+            }
             if let Some(stored) = stored {
                 prop_assert_eq!(stored.parts(), left.parts(), "the balance is what is left");
             }
         }
         Ok(())
     }
+}
+
+fn blue_parts() -> (crate::store::NetAndTax, BTreeMap<i32, crate::store::NetAndTax>) {
+    Balance::of(&request("B", &BLUE, None).draft.wire).parts()
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use crate::{
         ClaimId, CstTime, DeviceSerial, InvoiceNumber, Kind, PlatformNo, RequestKey, Serial,
         TaxpayerNo,
     },
-    numbering::{Evidence, Round},
+    numbering::{Evidence, Round, VoidWish},
     pb::v1 as pb,
     registry::Platform,
     signer::{DeviceAnswer, Signed},
@@ -75,6 +75,9 @@ impl<'a> Turn<'a> {
             }
             Op::VoidDrawn { pick, said, unchanged } => {
                 self.drawn(pick).map_or(Ok(()), |claim| self.void_drawn(claim, said, unchanged))
+            }
+            Op::VoidInvoice { platform, id, pick, reason } => {
+                self.void_invoice(platform, id, pick, reason)
             }
             Op::FreezeBatch { count_max } => {
                 let frozen = self.round.freeze_batch(PROVINCE, count_max);
@@ -348,13 +351,33 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    /// A void of one of the last numbers, as a platform asks for it that has just been told it.
+    fn void_invoice(&mut self, platform: usize, id: usize, pick: usize, reason: usize) -> Law {
+        let Some(number) = self.model.numbers.keys().rev().nth(pick).cloned() else {
+            return Ok(());
+        };
+        let wish = VoidWish {
+            request: RequestKey {
+                serial: Serial::parse(&format!("V{id}")).unwrap(),
+                ..key(platform, 0)
+            },
+            number,
+            reason: format!("reason {reason}"),
+        };
+        let before = (self.effects(), self.round.batch.invoice_voids.len());
+        let decided = self.round.void_invoice(&wish);
+        let made = self.round.batch.invoice_voids.len() - before.1;
+        self.changed(before.0, [0; 5], "a void of an invoice changes no claim")?;
+        self.model.invoice_voided(&wish, &decided, made)
+    }
+
     fn receipt(&mut self, pick: usize) -> Law {
         let Some((batch, members)) = self.model.open_batch(pick) else { return Ok(()) };
         let record = ReceiptRecord {
             batch,
             acceptance_serial: "A1".into(),
             receipt: vec![1],
-            rejected: vec![Rejection { claim: members[0], message: "no".into() }],
+            rejected: vec![Rejection { notice: members[0], message: "no".into() }],
             at: self.now,
         };
         let before = self.round.batch.receipts.len();

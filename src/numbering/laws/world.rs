@@ -25,9 +25,9 @@ use std::{
     sync::LazyLock,
 };
 
-/// What is issued from: device and kind. Target `n` is series `n + 1`.
+/// What is issued from: device and kind. Target `n` is series `n + 1`; one is on paper.
 pub(super) const TARGETS: [(usize, Kind); 4] =
-    [(0, Kind::ENormal), (0, Kind::ESpecial), (1, Kind::ENormal), (2, Kind::ENormal)];
+    [(0, Kind::ENormal), (0, Kind::ESpecial), (1, Kind::NormalPaper), (2, Kind::ENormal)];
 /// The target whose device draws its numbers.
 pub(super) const DRAWN: usize = 3;
 pub(super) const PLATFORMS: [&str; 2] = ["P1", "P2"];
@@ -97,7 +97,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let mut store = MemoryStore::default();
-        let now = CstTime::parse("2026-03-02T23:50:00+08:00").unwrap();
+        let now = CstTime::parse("2026-03-31T23:50:00+08:00").unwrap();
         let mut book = Book::new(&store.load().unwrap(), LIMITS);
         let mut round = book.round(&store, now, Ok(()));
         register(&mut round);

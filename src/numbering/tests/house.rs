@@ -77,6 +77,10 @@ impl Store for Switched {
         self.inner.found(claim)
     }
 
+    fn void_requested(&self, key: &RequestKey) -> Result<Option<ClaimId>, StoreError> {
+        self.inner.void_requested(key)
+    }
+
     fn holder(&self, number: &InvoiceNumber) -> Result<Option<ClaimId>, StoreError> {
         self.inner.holder(number)
     }

@@ -8,3 +8,4 @@ mod limits;
 mod requests;
 mod space;
 mod validate;
+mod voids;

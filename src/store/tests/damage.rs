@@ -37,6 +37,7 @@ fn a_flipped_byte_is_noticed_in_every_table_with_text() {
         "SETTING",
         "SIGNATURE",
         "VOID",
+        "WITHDRAWN",
         "RELEASE",
         "BATCH",
         "RECEIPT",
@@ -72,6 +73,7 @@ fn row_holds(dir: &Path, text: &str, now: &[u8]) -> bool {
         UNION SELECT 1 FROM setting WHERE instr(CAST(value AS TEXT), ?1)
         UNION SELECT 1 FROM signature WHERE instr(CAST(body AS BLOB), CAST(?1 AS BLOB))
         UNION SELECT 1 FROM void WHERE instr(body, CAST(?1 AS BLOB))
+        UNION SELECT 1 FROM invoice_void WHERE instr(body, CAST(?1 AS BLOB))
         UNION SELECT 1 FROM release WHERE instr(body, CAST(?1 AS BLOB))
         UNION SELECT 1 FROM batch WHERE instr(province, ?1)
         UNION SELECT 1 FROM receipt WHERE instr(CAST(receipt AS TEXT), ?1)
@@ -123,12 +125,19 @@ fn a_changed_value_is_noticed_in_every_table() {
         "UPDATE number SET claim = 5 - claim WHERE claim IN (1, 4)",
         "UPDATE signature SET body = (SELECT body FROM signature WHERE claim = 4) WHERE claim = 1",
         "UPDATE void SET claim = 3",
+        "UPDATE invoice_void SET claim = 1",
+        "UPDATE invoice_void SET body = x'01'",
+        "UPDATE void_request SET claim = 1",
+        "UPDATE void_request SET request_id = 'V5'",
         "UPDATE release SET body = x'01'",
         "UPDATE batch SET members = x'' WHERE no = 1",
         "UPDATE receipt SET serial = 'A2'",
-        "UPDATE delivery SET position = 5 WHERE claim = 1",
+        "UPDATE delivery SET position = 5 WHERE notice = 2",
+        "UPDATE rejection SET notice = 2",
         "UPDATE rejection SET message = 'yes'",
-        "UPDATE usage SET total = total - 1",
+        "UPDATE usage SET total = total - 1 WHERE counted = 0",
+        "UPDATE usage SET total = total - 1 WHERE counted = 1",
+        "UPDATE usage SET day = day + 1 WHERE counted = 1",
         "UPDATE listing SET issue_time = issue_time + 1 WHERE claim = 1",
         "UPDATE listing SET platform = 2 WHERE claim = 1",
         "UPDATE journal SET text = '' WHERE kind = 6",
@@ -161,12 +170,22 @@ fn a_lost_or_swapped_row_is_noticed() {
         ("DELETE FROM request WHERE claim = 1", "the request index has"),
         ("DELETE FROM open_claim WHERE claim = 3", "listed open"),
         ("INSERT INTO open_claim VALUES (1)", "listed open"),
-        ("DELETE FROM outbox", "claim 4 is delivered and not ended"),
-        ("INSERT INTO outbox VALUES (1)", "delivered twice"),
+        ("DELETE FROM outbox", "claim 4 is delivered and not made"),
+        ("DELETE FROM outbox WHERE notice = 9", "the void of claim 4 is delivered and not made"),
+        ("INSERT INTO outbox VALUES (3)", "the void of claim 1 is delivered and not made"),
+        ("INSERT INTO outbox VALUES (2)", "claim 1 is to be delivered twice"),
+        ("DELETE FROM invoice_void", "series 1: event 8 is missing"),
+        ("DELETE FROM invoice_void", "the void of claim 4 is delivered and not made"),
+        ("DELETE FROM invoice_void", "usage differs"),
+        ("DELETE FROM invoice_void", "the void index gives a request id to claim 4"),
+        ("DELETE FROM void_request", "the void index misses the void of claim 4"),
+        ("DELETE FROM signature WHERE claim = 4", "the void of claim 4 is of no issued invoice"),
+        ("DELETE FROM claim WHERE id = 4", "the void of claim 4 is of no issued invoice"),
+        ("DELETE FROM usage WHERE counted = 1", "usage differs"),
         ("DELETE FROM batch WHERE no = 1", ""),
         ("DELETE FROM open_batch", "neither open nor answered"),
         ("DELETE FROM receipt", "neither open nor answered"),
-        ("DELETE FROM delivery WHERE claim = 2", "deliver"),
+        ("DELETE FROM delivery WHERE notice = 4", "the delivery of claim 2"),
         ("DELETE FROM usage", "usage differs"),
         (
             "DELETE FROM listing WHERE claim = 4",
@@ -212,7 +231,7 @@ fn forge(dir: &Path, sql: &str) {
         let count = read.column_count() - 1;
         let mut rows = read.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            let crc = rows::crc(table, &verify_rows::columns(row, 0..count).unwrap());
+            let crc = rows::crc(table, &verify_rows::columns_of(row, 0..count).unwrap());
             let key_value: i64 = row.get(count).unwrap();
             let sql = format!("UPDATE {table} SET crc = ? WHERE {key} = ?");
             books.execute(&sql, [crc, key_value]).unwrap();

@@ -9,11 +9,14 @@ use crate::{
     pb::v1 as pb,
     registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
     store::{
-        Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, DeliveryBatch, EventKind,
-        Incident, Issued, ListOwner, Place, ReceiptRecord, RegistryChange, Rejection, Released,
-        SegmentState, SeriesState, SignedTail, UsageKey, Voided,
+        Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, Counted, DeliveryBatch,
+        EventKind, Incident, InvoiceVoid, Issued, ListOwner, Notice, Place, ReceiptRecord,
+        RegistryChange, Rejection, Released, SegmentState, SeriesState, SignedTail, UsageKey,
+        Voided,
     },
 };
+use bytes::Bytes;
+use std::collections::BTreeMap;
 
 pub(super) const CODE: &str = "044002600111";
 const TOTALS: Totals = Totals { amount: Fen(100), tax: Fen(13), total: Fen(113) };
@@ -37,6 +40,7 @@ pub(super) struct Author {
     drawn: SeriesState,
     segment: SegmentState,
     last: i64,
+    heads: BTreeMap<i64, Bytes>,
 }
 
 fn series(no: i64) -> SeriesState {
@@ -84,7 +88,7 @@ impl Author {
             last: 99,
             next: 7,
         };
-        Self { ours: series(1), drawn: series(2), segment, last: 0 }
+        Self { ours: series(1), drawn: series(2), segment, last: 0, heads: BTreeMap::new() }
     }
 
     pub(super) fn registry(&self) -> Batch {
@@ -128,6 +132,7 @@ impl Author {
         let numbered = matches!(assignment, Assignment::Numbered { .. });
         let draft = pb::InvoiceDraft { serial: serial.into(), ..pb::InvoiceDraft::default() };
         let head = ClaimHead::encode(&pb::Invoice { draft: Some(draft), ..pb::Invoice::default() });
+        self.heads.insert(self.last, head.0.clone());
         let event = numbered.then(|| next(&mut self.ours, EventKind::Claimed, id, &head.0));
         let series = if numbered { SeriesNo(1) } else { SeriesNo(2) };
         Claim {
@@ -169,16 +174,21 @@ impl Author {
         Batch { claims: vec![claim], ..Batch::default() }
     }
 
-    fn usage(batch: &mut Batch) {
+    fn listed(batch: &mut Batch) {
         let claim = batch.issued[0].claim;
         let owner = ListOwner { taxpayer: TaxpayerNo(1), platform: PlatformNo(1) };
         batch.listed.push((owner, Place { at: at(), claim }));
+        Self::usage(batch, Counted::Issued);
+    }
+
+    fn usage(batch: &mut Batch, counted: Counted) {
         let key = UsageKey {
             day: at().day(),
             platform: PlatformNo(1),
             taxpayer: TaxpayerNo(1),
             kind: Kind::ENormal,
             color: Color::Blue,
+            counted,
         };
         batch.usage.entry(key).or_default().add(TOTALS);
     }
@@ -189,7 +199,7 @@ impl Author {
         let issued = Issued { claim, series: SeriesNo(1), tail, drawn: None, event };
         let series = vec![self.ours.clone()];
         let mut batch = Batch { issued: vec![issued], series, ..Batch::default() };
-        Self::usage(&mut batch);
+        Self::listed(&mut batch);
         batch
     }
 
@@ -201,7 +211,7 @@ impl Author {
         let issued = Issued { claim, series: SeriesNo(2), tail, drawn, event };
         let series = vec![self.drawn.clone()];
         let mut batch = Batch { issued: vec![issued], series, ..Batch::default() };
-        Self::usage(&mut batch);
+        Self::listed(&mut batch);
         batch
     }
 
@@ -214,6 +224,19 @@ impl Author {
         Batch { voided: vec![voided], series: vec![self.ours.clone()], ..Batch::default() }
     }
 
+    /// The void of what `issue` made.
+    pub(super) fn void_issued(&mut self, claim: i64, id: &str) -> Batch {
+        let invoice = [self.heads[&claim].as_ref(), &tail("MARK-SIGNATURE").0].concat();
+        let (claim, request, reason) = (ClaimId(claim), key(id), "MARK-WITHDRAWN".to_owned());
+        let body = InvoiceVoid::body(&invoice, &request, (&reason, at()));
+        let event = next(&mut self.ours, EventKind::InvoiceVoided, claim, &body);
+        let void = InvoiceVoid { claim, series: SeriesNo(1), request, reason, at: at(), event };
+        let series = vec![self.ours.clone()];
+        let mut batch = Batch { invoice_voids: vec![void], series, ..Batch::default() };
+        Self::usage(&mut batch, Counted::Voided);
+        batch
+    }
+
     /// A release, and the same serial claimed again in the same commit.
     fn release_and_claim(&mut self, claim: i64, serial: &str) -> Batch {
         let (claim, evidence) = (ClaimId(claim), "MARK-RELEASE".to_owned());
@@ -224,22 +247,25 @@ impl Author {
         Batch { released: vec![released], series: vec![self.drawn.clone()], ..again }
     }
 
-    /// The whole story, one batch a commit: claims 1 and 4 issued, 2 voided, 3 and 7 open, 5
-    /// released, its serial claimed again as 6 and drawn by the device.
+    /// The whole story, one batch a commit: claims 1 and 4 issued, 4 voided since, 2 voided, 3 and
+    /// 7 open, 5 released, its serial claimed again as 6 and drawn by the device.
     pub(super) fn story(&mut self) -> Vec<Batch> {
         let text = |text: &str| text.to_owned();
         let delivery = |no, members: &[i64]| DeliveryBatch {
             no: BatchNo(no),
             id: [u8::try_from(no).unwrap(); 16],
             province: "MARK-BATCH".into(),
-            members: members.iter().copied().map(ClaimId).collect(),
+            members: members.iter().map(|claim| Notice::end(ClaimId(*claim))).collect(),
             at: at(),
         };
         let receipt = ReceiptRecord {
             batch: BatchNo(1),
             acceptance_serial: "A1".into(),
             receipt: b"MARK-RECEIPT".to_vec(),
-            rejected: vec![Rejection { claim: ClaimId(2), message: "MARK-REJECTION".into() }],
+            rejected: vec![Rejection {
+                notice: Notice::end(ClaimId(2)),
+                message: "MARK-REJECTION".into(),
+            }],
             at: at(),
         };
         let audit = AuditEntry { at: at(), actor: text("operator"), action: text("MARK-AUDIT") };
@@ -263,6 +289,7 @@ impl Author {
             self.adopt(6, 50),
             Batch { deliveries: vec![delivery(2, &[6])], ..Batch::default() },
             self.issue(4),
+            self.void_issued(4, "V4"),
             self.claims(&["S7"]),
         ];
         story.iter_mut().fold(None, |journal, batch| batch.chain(journal));

@@ -3,7 +3,7 @@
 use super::{Path, StoreError, fixtures, open, spoil, told};
 use crate::{
     model::{ClaimId, CstTime, InvoiceNumber, PlatformNo, TaxpayerNo},
-    store::{Fate, ListOwner, ListPage, Place},
+    store::{Fate, ListOwner, ListPage, Notice, Place},
 };
 
 const OWNER: ListOwner = ListOwner { taxpayer: TaxpayerNo(1), platform: PlatformNo(1) };
@@ -52,7 +52,11 @@ fn a_listed_invoice_is_what_a_look_up_finds() {
         let found = books.claim(listed.place.claim).unwrap();
         assert_eq!(found.invoice(), Some(listed.invoice));
         assert_eq!(found.listed_as(), Some((OWNER, listed.place)));
-        assert_eq!(books.delivered(listed.place.claim).unwrap(), listed.delivered);
+        let delivered = |notice| books.delivered(notice).unwrap();
+        assert_eq!(delivered(Notice::end(listed.place.claim)), listed.delivered);
+        let voided = (listed.place.claim == ClaimId(4)).then_some("MARK-WITHDRAWN");
+        let listed_void = listed.voided.as_ref().map(|(void, _)| void.reason.as_str());
+        assert_eq!(listed_void, voided, "a voided one stays in its place");
     }
 }
 

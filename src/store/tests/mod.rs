@@ -98,6 +98,12 @@ fn what_is_committed_comes_back_as_from_the_store_in_memory() {
         let key = key(serial);
         assert_eq!(opened.store.binding(&key).unwrap(), memory.disk().binding(&key), "{serial}");
     }
+    for (id, expect) in [("V4", Some(ClaimId(4))), ("V9", None), ("S1", None)] {
+        assert_eq!(opened.store.void_requested(&key(id)).unwrap(), expect, "{id}");
+        assert_eq!(memory.void_requested(&key(id)).unwrap(), expect, "{id}");
+        let found = opened.books.void_requested(&key(id)).unwrap();
+        assert_eq!(found.map(|found| found.id()), expect, "{id}");
+    }
     assert_eq!(opened.books.setting("statement").unwrap(), Some(b"MARK-SETTING".to_vec()));
 }
 
@@ -105,7 +111,7 @@ fn what_is_committed_comes_back_as_from_the_store_in_memory() {
 fn books_that_add_up_have_no_problem() {
     let findings = verified(told().path()).unwrap();
     let expect =
-        Findings { claims: 7, issued: 3, voided: 1, open: 2, commits: 13, problems: vec![] };
+        Findings { claims: 7, issued: 2, voided: 2, open: 2, commits: 14, problems: vec![] };
     assert_eq!(findings, expect);
 }
 
@@ -135,12 +141,12 @@ fn a_full_disk_stores_nothing_and_the_store_goes_on() {
     drop(other.story());
     let full = opened.store.commit(other.claims(&serials));
     assert!(matches!(full, Err(CommitError::Full)), "{full:?}");
-    assert_eq!(opened.store.counter(), CommitCounter(12));
+    assert_eq!(opened.store.counter(), CommitCounter(13));
     assert_eq!(opened.store.binding(&key(serials[0])).unwrap(), None);
     opened.store.limit_pages(u32::MAX);
     opened.store.commit(last).unwrap();
     drop(opened);
-    assert_eq!(open(dir.path()).report.commits, CommitCounter(13));
+    assert_eq!(open(dir.path()).report.commits, CommitCounter(14));
     assert_eq!(verified(dir.path()).unwrap().problems, Vec::<String>::new());
 }
 
@@ -185,6 +191,29 @@ fn an_event_that_does_not_follow_the_one_before_it_is_noticed() {
     commit_all(&mut open(dir.path()).store, [batch]);
     let problems = verified(dir.path()).unwrap().problems;
     assert!(problems.iter().any(|problem| problem.contains("breaks the chain")), "{problems:?}");
+}
+
+#[test]
+fn an_issued_invoice_is_voided_once_and_keeps_its_bytes() {
+    let dir = told();
+    let mut author = Author::new();
+    drop(author.story());
+    let mut opened = open(dir.path());
+    let before = opened.store.found(ClaimId(1)).unwrap().invoice();
+    opened.store.commit(author.void_issued(1, "V1")).unwrap();
+    let found = opened.store.found(ClaimId(1)).unwrap();
+    assert!(matches!(&found.fate, Fate::InvoiceVoided(_, void) if void.request == key("V1")));
+    assert!(found.invoice().is_some() && found.invoice() == before);
+    let again = opened.store.commit(author.void_issued(1, "V2"));
+    assert!(matches!(again, Err(CommitError::Fatal { .. })), "{again:?}");
+    drop(opened);
+    let mut author = Author::new();
+    drop(author.story());
+    drop(author.void_issued(1, "V1"));
+    let mut store = open(dir.path()).store;
+    assert!(store.commit(author.void_issued(3, "V1")).is_err(), "one id, two voids");
+    drop(store);
+    assert_eq!(verified(dir.path()).unwrap().problems, Vec::<String>::new());
 }
 
 #[test]

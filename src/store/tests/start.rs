@@ -54,11 +54,11 @@ fn read_only(dir: &Path, expect: Option<&str>) {
 fn books_and_watermark_that_do_not_meet_open_for_reading_alone() {
     const OLDER: &str = "an older copy was restored";
     for (books, mark, expect) in [
-        (13, 13, None),
-        (13, 12, None), // a commit whose watermark was not written yet
-        (13, 11, Some("is not the one that the watermark")),
-        (12, 13, Some(OLDER)),
-        (3, 13, Some(OLDER)),
+        (14, 14, None),
+        (14, 13, None), // a commit whose watermark was not written yet
+        (14, 12, Some("is not the one that the watermark")),
+        (13, 14, Some(OLDER)),
+        (3, 14, Some(OLDER)),
         (1, 0, None),
         (2, 0, Some("is not the one that the watermark")),
     ] {
@@ -74,12 +74,12 @@ fn books_and_watermark_that_do_not_meet_open_for_reading_alone() {
 fn a_store_one_commit_ahead_goes_on() {
     let dir = folder();
     let kept = history(dir.path());
-    restore(dir.path(), &[MARK], &kept[12][1]);
+    restore(dir.path(), &[MARK], &kept[13][1]);
     let mut author = Author::new();
     drop(author.story());
     commit_all(&mut open(dir.path()).store, [author.issue(3)]);
     let opened = open(dir.path());
-    assert_eq!((opened.report.commits, opened.report.read_only), (CommitCounter(14), None));
+    assert_eq!((opened.report.commits, opened.report.read_only), (CommitCounter(15), None));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_read_only_store_answers_and_commits_nothing() {
 
 #[test]
 fn lost_books_refuse_the_start_and_fresh_ones_are_made() {
-    for (commits, fresh) in [(0, true), (1, false), (13, false)] {
+    for (commits, fresh) in [(0, true), (1, false), (14, false)] {
         let dir = folder();
         let kept = history(dir.path());
         restore(dir.path(), &[BOOKS, LOG, MARK], &kept[commits][1]);
@@ -169,12 +169,12 @@ fn the_books_of_a_pre_release_are_refused_and_left_as_they_are() {
 fn a_flipped_bit_in_the_log_is_noticed() {
     let dir = folder();
     let kept = history(dir.path());
-    let (_, log) = &kept[13][0][1];
+    let (_, log) = &kept[14][0][1];
     for eighth in 1..8 {
         let mut log = log.clone();
         let at = log.len() * eighth / 8;
         log[at] ^= 1;
-        let (books, mark) = (kept[13][0][0].clone(), kept[13][1][0].clone());
+        let (books, mark) = (kept[14][0][0].clone(), kept[14][1][0].clone());
         restore(dir.path(), &[BOOKS, LOG, MARK], &vec![books, (LOG.into(), log), mark]);
         let opened = open(dir.path());
         assert!(opened.report.dropped_frames > 0, "{:?}", opened.report);
@@ -204,7 +204,7 @@ fn the_tail_of_an_unfinished_commit_is_dropped_and_reported() {
     drop((writer, store));
     let opened = open(copy.path());
     assert!(opened.report.dropped_frames > 0, "{:?}", opened.report);
-    assert_eq!((opened.report.commits, &opened.report.read_only), (CommitCounter(14), &None));
+    assert_eq!((opened.report.commits, &opened.report.read_only), (CommitCounter(15), &None));
     drop(opened);
     assert_eq!(verified(copy.path()).unwrap().problems, Vec::<String>::new());
     assert_eq!(open(copy.path()).report.dropped_frames, 0, "the tail is gone after one start");
@@ -222,5 +222,5 @@ fn a_checkpoint_that_does_nothing_counts_frames_and_moves_none() {
         .unwrap();
     assert_eq!((busy, moved), (0, 0));
     assert!(frames > 0);
-    assert_eq!(files(dir.path(), &[BOOKS, LOG]), kept[13][0]);
+    assert_eq!(files(dir.path(), &[BOOKS, LOG]), kept[14][0]);
 }
