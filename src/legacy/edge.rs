@@ -6,7 +6,7 @@
 //! closes a serial; the caller is whoever its certificate says, whatever the message claims.
 
 use super::{
-    Answer, Call, Charset, Content, Device, LegacyRequest, Printed, Reply, Segment, Stock,
+    Answer, Call, Charset, Content, Device, LegacyRequest, Printed, Reply, Seal, Segment, Stock,
     business::decode_business,
     ca,
     envelope::decode_interface,
@@ -87,6 +87,7 @@ pub struct Edge {
     api: Arc<dyn PlatformApi>,
     registry: RegistrySource,
     clock: Clock,
+    seal: Option<Arc<Seal>>,
     in_flight: InFlight,
 }
 
@@ -115,7 +116,7 @@ impl HttpApi for Edge {
                 Err(fault) => (*fault.reply, Answer::Refused(fault.refusal)),
             }
         };
-        match reply.print(&answer) {
+        match self.print(&reply, &answer) {
             Printed::Message(body) => {
                 Some(HttpAnswer { content_type: content_type(reply.charset), body })
             }
@@ -129,10 +130,31 @@ fn content_type(charset: Charset) -> String {
 }
 
 impl Edge {
-    /// An edge over `api`.
+    /// An edge over `api`. `seal` signs the answers of CA mode; without one, requests in CA mode are
+    /// refused.
     #[must_use]
-    pub fn new(api: Arc<dyn PlatformApi>, registry: RegistrySource, clock: Clock) -> Self {
-        Self { api, registry, clock, in_flight: InFlight::default() }
+    pub fn new(
+        api: Arc<dyn PlatformApi>,
+        registry: RegistrySource,
+        clock: Clock,
+        seal: Option<Arc<Seal>>,
+    ) -> Self {
+        Self { api, registry, clock, seal, in_flight: InFlight::default() }
+    }
+
+    /// Prints an answer: sealed, when the caller asks in CA mode and there is a seal. Without one
+    /// nothing but a refusal gets here, which has to be readable.
+    fn print(&self, reply: &Reply, answer: &Answer) -> Printed {
+        let Some(seal) = self.seal.as_ref().filter(|_| reply.in_ca_mode()) else {
+            return reply.print(answer);
+        };
+        reply.print_sealed(answer, |body| match seal.sign(&body, self.clock.now()) {
+            Ok(signed) => Some(Content::Cms(signed)),
+            Err(error) => {
+                tracing::error!(%error, "an answer in CA mode is held");
+                None
+            }
+        })
     }
 
     async fn interface(&self, peer: &PeerCertificate, body: &[u8]) -> (Reply, Answer) {
@@ -142,7 +164,11 @@ impl Edge {
         };
         let plain = match &interface.content {
             Content::Plain(plain) => Ok(plain.clone()),
-            // Answered plain: the proxy has no key yet that speaks for it.
+            Content::Cms(_) if self.seal.is_none() => Err(Refusal::new(
+                Reason::EncryptionUnsupported,
+                "CA mode is not set up: the proxy's operator has set no legacy.answer_cert; send \
+                 encryptCode 0",
+            )),
             Content::Cms(cms) => ca::verify(cms, peer),
         };
         let plain = match plain {

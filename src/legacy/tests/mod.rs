@@ -6,6 +6,7 @@ mod bad_input;
 mod ca;
 mod decode;
 mod laws;
+mod seal;
 
 use super::{Call, Fault, Interface, Issue, LegacyRequest, decode_business, decode_interface};
 use crate::pb::v1 as pb;
