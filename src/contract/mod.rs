@@ -32,7 +32,7 @@ pub use profile::{
     Severities, Softening, TaxpayerIds, softening,
 };
 pub use qr::{QrFacts, check_qr};
-pub use text::gbk_len;
+pub use text::{gbk_len, is_gbk_form};
 pub use void::{VoidCase, may_void};
 
 use crate::{

@@ -405,7 +405,7 @@ impl Edge {
             device.enabled && kind.is_none_or(|kind| device.kinds.contains(&kind))
         });
         let only = fitting.next().filter(|_| fitting.next().is_none());
-        let Some(named) = named(&registry, address) else { return Ok(String::new()) };
+        let Some(named) = named(&registry, address)? else { return Ok(String::new()) };
         if named.taxpayer != taxpayer.no {
             return Err(not_found());
         }
@@ -440,7 +440,7 @@ impl Edge {
     ) -> Result<String, Refusal> {
         self.is_whom_it_claims(peer, address)?;
         let registry = (self.registry)();
-        if let Some(device) = named(&registry, address) {
+        if let Some(device) = named(&registry, address)? {
             return Ok(device.id.clone());
         }
         let taxpayer = registry.taxpayer_by_id(&address.taxpayer_id).ok_or_else(not_found)?;
@@ -462,15 +462,23 @@ fn not_found() -> Refusal {
     Refusal::new(Reason::NotFound, "the message names no virtual device of the caller's taxpayers")
 }
 
-/// The device that an address names, by its id or its machine number.
-fn named<'a>(registry: &'a Registry, address: &Address) -> Option<&'a registry::Device> {
-    let by_number = |number: &str| {
-        let mut devices = registry.devices.values();
-        devices.find(|device| !number.is_empty() && device.machine_number == number)
-    };
-    let device = registry.device_by_id(&address.device);
-    let device = device.or_else(|| by_number(&address.device));
-    device.or_else(|| by_number(&address.machine_number)).map(AsRef::as_ref)
+/// The device that an address names, by its id or its machine number; `None` when it names none.
+/// Another device than the named one is never taken. Of a named taxpayer only the own devices are
+/// looked through, since each request passes here and a registry may hold 100,000.
+fn named<'a>(
+    registry: &'a Registry,
+    address: &Address,
+) -> Result<Option<&'a registry::Device>, Refusal> {
+    let mut names = [&address.device, &address.machine_number].into_iter();
+    let Some(name) = names.find(|name| !name.is_empty()) else { return Ok(None) };
+    let fits = |known: &&'a Arc<registry::Device>| known.machine_number == *name;
+    let found = registry.device_by_id(name).or_else(|| {
+        match registry.taxpayer_by_id(&address.taxpayer_id) {
+            Some(taxpayer) => registry.devices_of(taxpayer.no).find(fits),
+            None => registry.devices.values().find(fits),
+        }
+    });
+    found.map(|found| Some(found.as_ref())).ok_or_else(not_found)
 }
 
 fn segment(of: &pb::StockSegment) -> Segment {

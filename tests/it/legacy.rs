@@ -15,10 +15,10 @@ use skproxy::{
     identity::PeerCertificate,
     legacy::{Edge, LegacyRequest, decode_business},
     listener::{HttpAnswer, HttpApi, Limits, Listener, TlsFiles, TlsState},
-    model::{CstTime, PlatformNo},
+    model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
     pb::v1,
     refusal::Reason,
-    registry::{Certificate, KeyHash, Platform, Registry},
+    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Taxpayer},
     tasks,
 };
 use std::{fs, path::Path, sync::Arc};
@@ -215,6 +215,24 @@ pub(crate) fn doubtful(mood: Mood) -> (Edge, Arc<Fake>, PeerCertificate) {
     let (no, id, name) = (PlatformNo(1), PLATFORM.to_owned(), "示例平台".to_owned());
     registry.put_platform(Platform { no, id, name, enabled: true });
     registry.put_certificate(Certificate { key, platform: no, not_after, revoked: false });
+    for (at, taxpayer, machine_number) in
+        [(1, SELLER.taxpayer_id, "000000000001"), (2, "91000000TEST000003", "000000000002")]
+    {
+        let (id, name, province) = (taxpayer.to_owned(), "示例".to_owned(), "44".to_owned());
+        registry.put_taxpayer(Taxpayer { no: TaxpayerNo(at), id, name, province });
+        registry.put_device(Device {
+            no: DeviceNo(at),
+            id: format!("D{at}"),
+            taxpayer: TaxpayerNo(at),
+            machine_number: machine_number.to_owned(),
+            backend: BackendKind::SoftwareP256,
+            kinds: Kind::ALL.into(),
+            profile: String::new(),
+            enabled: true,
+            test: true,
+            public_key: Vec::new(),
+        });
+    }
     let registry = Arc::new(registry);
     let api = Arc::new(Fake::of(mood));
     let source = Arc::new(move || Arc::clone(&registry));
@@ -274,6 +292,32 @@ async fn the_platform_that_a_message_claims_must_be_the_certificates() {
     let stranger = PeerCertificate { key: KeyHash([9; 32]), ..peer };
     let told = edge.post(stranger, "/SKServer/SKDo", text.into()).await.expect("a refusal");
     assert_ne!(between(&told.body, "RETURNCODE"), "0000");
+}
+
+#[tokio::test]
+async fn a_named_device_is_taken_or_refused_and_never_another() {
+    let (edge, api, peer) = doubtful(Mood::Doubts);
+    api.gate.add_permits(9);
+    for (name, is_there) in [
+        ("~~000000000001", true),
+        ("~~D1", true),
+        ("~~", true),
+        ("~~000000000009", false),
+        ("~~000000000002", false),
+        ("~~D2", false),
+        ("~~D9", false),
+    ] {
+        let good = vector("server_10008_gbk.xml");
+        let at = good.windows(14).position(|at| at == b"~~000000000001").unwrap();
+        let named = [&good[..at], name.as_bytes(), &good[at + 14..]].concat();
+        let told = edge.post(peer.clone(), "/SKServer/SKDo", named.into()).await;
+        // In doubt, for which this dialect has no code: it went through.
+        assert_eq!(told.is_none(), is_there, "{name}");
+        if let Some(told) = told {
+            let text = String::from_utf8_lossy(&told.body).into_owned();
+            assert!(text.contains("[NOT_FOUND]"), "{name}: {text}");
+        }
+    }
 }
 
 /// Answers nothing.
