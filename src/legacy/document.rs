@@ -23,7 +23,8 @@ an element that no row names is refused with its path, so is one given twice, an
 that cannot be kept exactly. Nothing is rounded, converted or guessed. `size` and `count` may be
 missing or empty; a number that is not that of the elements is `LINE_COUNT`. Comments may stand
 between elements, not within text. A value of nothing but white space is empty; any other is taken
-as it is. Rows marked *read past* may hold anything and change nothing, not even the content that a
+as it is. A device that is named must be one of the taxpayer's; another is never taken instead. Rows
+marked *read past* may hold anything and change nothing, not even the content that a
 serial is bound to.
 严格读取：声明的编码须属实，未知或重复的元素、无法精确保存的金额一律拒绝，不舍入、不换算、不猜测。
 

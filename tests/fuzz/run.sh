@@ -26,7 +26,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 # A target given by name keeps those flags away from build scripts and macros.
 target=$(rustc -vV | sed -n 's/^host: //p')
-cargo build --quiet --locked --release --target "$target"
+cargo build --quiet --release --target "$target"
 
 mkdir -p "$CACHE/crashes"
 for name in "${names[@]}"; do

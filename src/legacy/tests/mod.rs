@@ -7,6 +7,7 @@ mod ca;
 mod decode;
 mod laws;
 mod seal;
+mod vectors;
 
 use super::{Call, Fault, Interface, Issue, LegacyRequest, decode_business, decode_interface};
 use crate::pb::v1 as pb;
