@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod both_edges;
 mod ca;
 mod decode;
 mod laws;

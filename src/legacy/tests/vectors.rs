@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::{
-    contract::{self, Profiles, Target, sample::SELLER},
+    contract::{
+        self, Profiles, Target,
+        sample::{SELLER, Seller},
+    },
     legacy::{Answer, Content},
     model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
     registry::{BackendKind, Device, Taxpayer},
@@ -17,6 +20,25 @@ fn files(directory: &str) -> Vec<(String, Vec<u8>)> {
         (name, fs::read(entry.path()).unwrap())
     };
     fs::read_dir(directory).unwrap().map(|entry| read(entry.unwrap())).collect()
+}
+
+/// A seller's taxpayer and a device of every kind.
+pub(super) fn house(seller: Seller<'_>) -> (Taxpayer, Device) {
+    let (id, name) = (seller.taxpayer_id.to_owned(), seller.name.to_owned());
+    let taxpayer = Taxpayer { no: TaxpayerNo(1), id, name, province: "44".to_owned() };
+    let device = Device {
+        no: DeviceNo(1),
+        id: "D".to_owned(),
+        taxpayer: TaxpayerNo(1),
+        machine_number: "000000000001".to_owned(),
+        backend: BackendKind::SoftwareP256,
+        kinds: Kind::ALL.into(),
+        profile: String::new(),
+        enabled: true,
+        test: true,
+        public_key: Vec::new(),
+    };
+    (taxpayer, device)
 }
 
 fn decoded(bytes: &[u8], is_envelope: bool) -> Result<Call, Fault> {
@@ -52,20 +74,7 @@ fn every_found_message_ends_in_its_own_reason_and_is_answered() {
 #[test]
 fn every_golden_issue_meets_the_rules_of_both_profiles() {
     let profiles = Profiles::embedded();
-    let (id, name) = (SELLER.taxpayer_id.to_owned(), SELLER.name.to_owned());
-    let taxpayer = Taxpayer { no: TaxpayerNo(1), id, name, province: "44".to_owned() };
-    let device = Device {
-        no: DeviceNo(1),
-        id: "D".to_owned(),
-        taxpayer: TaxpayerNo(1),
-        machine_number: "000000000001".to_owned(),
-        backend: BackendKind::SoftwareP256,
-        kinds: Kind::ALL.into(),
-        profile: String::new(),
-        enabled: true,
-        test: true,
-        public_key: Vec::new(),
-    };
+    let (taxpayer, device) = house(SELLER);
     let (taxpayer, device) = (&taxpayer, &device);
     let target = Target { platform: PlatformNo(1), taxpayer, device, red_offered: true };
     let now = CstTime::parse("2026-06-01T12:00:00+08:00").unwrap();
