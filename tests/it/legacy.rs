@@ -151,6 +151,58 @@ async fn every_dialect_issues_the_same_invoice_and_grpc_finds_it() {
     assert_eq!(demo.end().await["issued"], 2);
 }
 
+/// Whether an answer tells success, in whichever dialect.
+fn succeeds(answer: &[u8]) -> bool {
+    let upper = answer.windows(12).any(|at| at == b"<RETURNCODE>");
+    let code = between(answer, if upper { "RETURNCODE" } else { "returncode" });
+    code.bytes().all(|byte| byte == b'0')
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn golden_messages_are_issued_and_asked_about_in_each_encoding() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = house(dir.path()).await;
+    let caller = Caller::of(&demo, &rustls::version::TLS13);
+    // What GBK has is the same bytes in GB 18030.
+    let gbk = vector("common_nested_gbk.xml");
+    let at = gbk.windows(5).position(|at| at == b"\"gbk\"").unwrap();
+    let gb18030 = [&gbk[..at], b"\"gb18030\"", &gbk[at + 5..]].concat();
+    for (message, charset) in
+        [(gb18030, "gb18030"), (gbk, "gbk"), (vector("common_flat_utf8.xml"), "utf-8")]
+    {
+        let answer = caller.post("/SKServer/SKDo", &message).await;
+        let head = format!("<?xml version=\"1.0\" encoding=\"{charset}\"?>");
+        assert!(answer.starts_with(head.as_bytes()), "{charset}");
+        assert!(succeeds(&answer), "{charset}");
+        assert_eq!(between(&answer, "FP_HM"), "00000002", "{charset}");
+    }
+    let ten_lines = vector("server_10008_ten_lines_gbk.xml");
+    let answer = caller.post("/SKServer/SKDo", &ten_lines).await;
+    assert_eq!(between(&answer, "fphm"), "00000003");
+    for (name, tag, expect) in [
+        ("FPCX", "FP_HM", "00000002"),
+        ("10004", "dqfphm", "00000004"),
+        ("10005", "dqfphm", "00000004"),
+        ("FPKCCX", "DQFPHM", "00000004"),
+        ("GPXXCX", "dqfphm", "00000004"),
+        ("20002", "nsrsbh", SELLER.taxpayer_id),
+        ("DJXXCX", "NSRSBH", SELLER.taxpayer_id),
+        ("SQSLCX", "sl", "0.13"),
+    ] {
+        let answer = caller.post("/SKServer/SKDo", &vector(&format!("ask_{name}_gbk.xml"))).await;
+        assert!(answer.starts_with(b"<?xml version=\"1.0\" encoding=\"gbk\"?>"), "{name}");
+        assert!(succeeds(&answer), "{name}");
+        let told = format!("<{tag}>{expect}</{tag}>");
+        assert!(answer.windows(told.len()).any(|at| at == told.as_bytes()), "{name}: no {told}");
+    }
+    // Numbers of a code that is not here, and a device that is not named.
+    for name in ["10010", "SKSBXXCX"] {
+        let answer = caller.post("/SKServer/SKDo", &vector(&format!("ask_{name}_gbk.xml"))).await;
+        assert!(!succeeds(&answer), "{name}");
+    }
+    assert_eq!(demo.end().await["issued"], 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn questions_are_answered_in_the_callers_dialect() {
     let dir = tempfile::tempdir().unwrap();
