@@ -30,7 +30,7 @@ const RESERVED: [&str; 5] = ["ca", "server", "authority", "proxy-client", "legac
 /// `skproxy certs …`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum CertsCommand {
-    /// Make a CA and the certificates of proxy, acceptance simulator, proxy client and signed answers
+    /// Make a CA and the certificates of proxy, acceptance simulator, proxy client and answers
     Init {
         /// Where to write them
         #[arg(long)]

@@ -143,7 +143,7 @@ mod tests {
             let decoded = GBK.decode_without_bom_handling_and_without_replacement(&form);
             let one = decoded.as_deref().filter(|text| text.chars().count() == 1);
             let expect = one.is_some_and(|text| gbk_len(text).is_some());
-            // One character that two forms mean is decoded from either, and GB 18030's are not ours.
+            // One character may have two forms; those that GB 18030 added are not ours.
             let expect = expect && !is_gb18030_only(form[0], form[1]);
             assert_eq!(is_gbk_form(form), expect, "{form:02x?}");
         }

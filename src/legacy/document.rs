@@ -65,8 +65,8 @@ who calls. The port's TLS takes no SM2 certificates yet, so that no caller can s
 Who asks in CA mode is answered in it, refusals included: `encryptCode` 2, `codeType` `CA`, and a
 SignedData in DER with the answer in it, made with the proxy's own answer key (ECDSA P-256 over
 SHA-256; signed attributes content type, message digest and signing time; certificates included).
-The operator sets key and certificate (`legacy.answer_cert`, `legacy.answer_key`) and tells platforms
-which certificate to expect. Where none is set, requests in CA mode are refused with
+The operator sets key and certificate (`legacy.answer_cert`, `legacy.answer_key`) and tells
+platforms which certificate to expect. Where none is set, requests in CA mode are refused with
 `ENCRYPTION_UNSUPPORTED`, in plain; nothing is issued, since the answer could not be given as asked.
 签名密钥须与 TLS 客户端证书的密钥一致；数字信封与 3DES 不受支持。CA 模式的请求以 CA 模式应答（拒绝亦然），
 由代理的应答密钥签名；未配置应答证书时，CA 模式的请求一律拒绝（明文应答），不开具发票。

@@ -130,8 +130,8 @@ fn content_type(charset: Charset) -> String {
 }
 
 impl Edge {
-    /// An edge over `api`. `seal` signs the answers of CA mode; without one, requests in CA mode are
-    /// refused.
+    /// An edge over `api`. `seal` signs the answers of CA mode; without one, requests in CA mode
+    /// are refused.
     #[must_use]
     pub fn new(
         api: Arc<dyn PlatformApi>,

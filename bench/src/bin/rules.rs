@@ -1,7 +1,7 @@
 //! What the pure part of a request costs: decoding, normalising and every rule, for an eight-line
-//! invoice, and what the legacy edge adds to it. One thread, no I/O; medians of interleaved runs, so
-//! that a busy neighbour shows less. The aims: 10 µs for all of the first, 60 µs for the edge with a
-//! request of 4 KB in GBK and its answer.
+//! invoice, and what the legacy edge adds to it. One thread, no I/O; medians of interleaved runs,
+//! so that a busy neighbour shows less. The aims: 10 µs for all of the first, 60 µs for the edge
+//! with a request of 4 KB in GBK and its answer.
 //!
 //! `cargo run --release -p skproxy-bench --bin rules`, and for instructions, which no neighbour
 //! changes, `bench/instructions.sh`.

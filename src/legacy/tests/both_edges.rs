@@ -75,8 +75,9 @@ fn what_is_missing_empty_or_too_long_by_one_byte_of_gbk_is_refused() {
     check(&[("<FPQQLSH>LEGACY0001", "<FPQQLSH>")], |draft| draft.serial.clear(), missing);
     let name = |draft: &mut pb::InvoiceDraft| draft.lines[0].name.clear();
     check(&[("<XMMC>*纸制品*打印纸", "<XMMC>")], name, missing);
+    let drawer: fn(&mut pb::InvoiceDraft, String) = |draft, text| draft.drawer = text;
     for (field, max, change) in [
-        ("<KPR>示例甲", 8, (|draft, text| draft.drawer = text) as fn(&mut pb::InvoiceDraft, _)),
+        ("<KPR>示例甲", 8, drawer),
         ("<BZ>示例&lt;备注&gt;&amp;\"1\"", 130, |draft, text| draft.remark = text),
         ("<XMMC>*纸制品*打印纸", 90, |draft, text| draft.lines[0].name = text),
         ("<DW>箱", 20, |draft, text| draft.lines[0].unit = text),

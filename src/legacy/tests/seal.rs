@@ -61,6 +61,9 @@ fn now() -> CstTime {
     CstTime::parse("2026-06-01T12:00:00+08:00").unwrap()
 }
 
+const OPEN: &str =
+    "cms -verify -binary -inform DER -in signed -CAfile ca.pem -purpose any -out opened";
+
 #[test]
 fn openssl_and_our_own_reader_open_what_was_signed() {
     let bench = Bench::new();
@@ -73,9 +76,7 @@ fn openssl_and_our_own_reader_open_what_was_signed() {
             let signed = seal.sign(&body, now()).unwrap();
             assert_eq!(verify(&signed, &peer).unwrap(), body, "{certificate} {key}");
             fs::write(bench.path().join("signed"), signed).unwrap();
-            bench.run(
-                "cms -verify -binary -inform DER -in signed -CAfile ca.pem -purpose any -out opened",
-            );
+            bench.run(OPEN);
             assert_eq!(bench.read("opened"), body, "{certificate} {key}");
             bench.run("cms -cmsout -print -inform DER -in signed -noout");
         }
