@@ -8,7 +8,7 @@ use crate::{
     contract::gbk_len,
     delivery::worker::{Delivery, Settings},
     health::Ops,
-    legacy::Edge,
+    legacy::{Edge, Seal, SealError, SealFiles},
     listener::{
         GrpcSettings, HealthHandle, Limits as ListenerLimits, Listener, TlsFiles, TlsState, routes,
     },
@@ -58,6 +58,9 @@ pub enum BuildError {
     /// TLS towards platforms.
     #[error("prepare TLS towards platforms")]
     Tls(#[source] TlsError),
+    /// The signature of the legacy interface's answers.
+    #[error("prepare signed answers of the legacy interface")]
+    Seal(#[source] SealError),
     /// TLS towards the acceptance.
     #[error("prepare TLS towards the acceptance")]
     Upstream(#[source] TlsError),
@@ -237,6 +240,7 @@ struct Legacy {
     address: SocketAddr,
     listener: Arc<Listener>,
     tls: Arc<TlsState>,
+    seal: Option<Arc<Seal>>,
     /// Until it runs.
     socket: Option<TcpListener>,
 }
@@ -255,15 +259,24 @@ impl Legacy {
         let address = socket.local_addr().map_err(source)?;
         let numbering = pipeline.numbering.clone();
         let api = Arc::<Pipeline>::clone(pipeline);
-        let edge = Edge::new(api, Arc::new(move || numbering.registry()), clock);
+        let files = config
+            .legacy_answer
+            .as_ref()
+            .map(|answer| SealFiles { certificate: answer.cert.clone(), key: answer.key.clone() });
+        let seal = files.map(Seal::load).transpose().map_err(BuildError::Seal)?.map(Arc::new);
+        let registry = Arc::new(move || numbering.registry());
+        let edge = Edge::new(api, registry, clock, seal.clone());
         let listener = Listener::legacy(Arc::clone(&tls), Arc::new(edge), listener_limits(config));
-        Ok(Some(Self { address, listener, tls, socket: Some(socket) }))
+        Ok(Some(Self { address, listener, tls, seal, socket: Some(socket) }))
     }
 
     fn run(mut self, tasks: &Tasks, stopped: &watch::Receiver<bool>) -> Self {
         if let Some(socket) = self.socket.take() {
             tasks.spawn("legacy listener", Arc::clone(&self.listener).run(socket));
             tasks.spawn("legacy certificates", Arc::clone(&self.tls).watch(stop_of(stopped)));
+            if let Some(seal) = &self.seal {
+                tasks.spawn("answer certificate", Arc::clone(seal).watch(stop_of(stopped)));
+            }
         }
         self
     }
@@ -336,6 +349,9 @@ impl Daemon {
         drop(self.tls.reload());
         if let Some(legacy) = &self.legacy {
             drop(legacy.tls.reload());
+            if let Some(seal) = &legacy.seal {
+                drop(seal.reload());
+            }
         }
     }
 

@@ -22,49 +22,69 @@ pub fn gbk_len(text: &str) -> Option<usize> {
     measured.foreign.is_none().then_some(measured.gbk_bytes)
 }
 
-/// Measures text. Plain ASCII, the common case, meets no table.
+/// Whether two bytes are one of GBK's two-byte forms.
+#[must_use]
+pub fn is_gbk_form(form: [u8; 2]) -> bool {
+    form[0] >= 0x80 && TABLE.has_form(form)
+}
+
+/// Measures text. Plain ASCII, the common case and most of a whole legacy message, meets no table.
 pub fn measure(text: &str) -> Measured {
-    let printable = |byte: &u8| matches!(byte, 0x20..0x7f);
-    if text.as_bytes().iter().all(printable) {
-        return Measured { gbk_bytes: text.len(), ..Measured::default() };
-    }
     let mut measured = Measured::default();
-    for c in text.chars() {
+    let mut rest = text;
+    loop {
+        let plain = rest.bytes().position(|byte| !matches!(byte, 0x20..0x7f));
+        let plain = plain.unwrap_or(rest.len());
+        let mut chars = rest[plain..].chars();
+        measured.gbk_bytes += plain;
+        let Some(c) = chars.next() else { return measured };
         measured.gbk_bytes += if c.is_ascii() { 1 } else { 2 };
         if c.is_control() {
             measured.control.get_or_insert(c);
-        } else if !c.is_ascii() && !TABLE.contains(c) {
+        } else if !TABLE.contains(c) {
             measured.foreign.get_or_insert(c);
         }
+        rest = chars.as_str();
     }
-    measured
 }
 
-/// One bit for each character of the basic plane: whether code page 936 has it in two bytes.
-struct Table(Box<[u64; 1024]>);
+/// What code page 936 has in two bytes.
+struct Table {
+    /// One bit for each character of the basic plane.
+    chars: Box<[u64; 1024]>,
+    /// One bit for each two-byte form, by its number without the highest bit.
+    forms: Box<[u64; 512]>,
+}
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
 
 impl Table {
     fn contains(&self, c: char) -> bool {
         let Ok(unit) = u16::try_from(u32::from(c)) else { return false };
-        (self.0[usize::from(unit >> 6)] >> (unit & 63)) & 1 == 1
+        (self.chars[usize::from(unit >> 6)] >> (unit & 63)) & 1 == 1
+    }
+
+    fn has_form(&self, form: [u8; 2]) -> bool {
+        let unit = u16::from_be_bytes(form) & 0x7fff;
+        (self.forms[usize::from(unit >> 6)] >> (unit & 63)) & 1 == 1
     }
 
     /// Asks the decoder for every two-byte form, once: 24 thousand of them, about a millisecond.
     fn build() -> Self {
-        let mut bits = Box::new([0_u64; 1024]);
+        let (mut chars, mut forms) = (Box::new([0_u64; 1024]), Box::new([0_u64; 512]));
         for lead in 0x81..=0xfe_u8 {
             for trail in 0x40..=0xfe_u8 {
                 let form = [lead, trail];
                 let decoded = GBK.decode_without_bom_handling_and_without_replacement(&form);
                 let unit = decoded.as_deref().and_then(only_unit);
                 if let Some(unit) = unit.filter(|_| !is_gb18030_only(lead, trail)) {
-                    bits[usize::from(unit >> 6)] |= 1 << (unit & 63);
+                    chars[usize::from(unit >> 6)] |= 1 << (unit & 63);
+                    let unit = u16::from_be_bytes(form) & 0x7fff;
+                    forms[usize::from(unit >> 6)] |= 1 << (unit & 63);
                 }
             }
         }
-        Self(bits)
+        Self { chars, forms }
     }
 }
 
@@ -114,6 +134,18 @@ mod tests {
     fn the_first_control_character_is_named() {
         for (text, expect) in [("a\nb", '\n'), ("\u{7f}", '\u{7f}'), ("税\u{85}", '\u{85}')] {
             assert_eq!(measure(text).control, Some(expect), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_counts_as_its_character() {
+        for form in (0..=u16::MAX).map(u16::to_be_bytes) {
+            let decoded = GBK.decode_without_bom_handling_and_without_replacement(&form);
+            let one = decoded.as_deref().filter(|text| text.chars().count() == 1);
+            let expect = one.is_some_and(|text| gbk_len(text).is_some());
+            // One character may have two forms; those that GB 18030 added are not ours.
+            let expect = expect && !is_gb18030_only(form[0], form[1]);
+            assert_eq!(is_gbk_form(form), expect, "{form:02x?}");
         }
     }
 

@@ -86,8 +86,8 @@ docs() { RUSTDOCFLAGS="-D warnings" timeout 900 cargo doc --quiet --workspace --
 
 scripts() { # the file modes that a checkout may lose, and bash that does not parse
     [[ -x .ci/run && -x tests/check.sh ]] || need "chmod +x .ci/run tests/check.sh"
-    bash -n tests/check.sh
-    bash -n .ci/run
+    local script
+    for script in tests/check.sh tests/fuzz/run.sh bench/instructions.sh .ci/run; do bash -n "$script"; done
 }
 
 unit_file() { # a service unit that systemd can read; its program need not be installed here
@@ -139,6 +139,10 @@ metrics() { # what Prometheus itself says of the ops port's text
     stop_demo
 }
 
+fuzz() { # two of the decoders, others each day; its own build, cached beside the others
+    SKPROXY_CACHE=$CACHE timeout --kill-after=10 1800 tests/fuzz/run.sh 30 pair
+}
+
 bench_smoke() { # not a measurement: that the load client works and that nothing fails under it
     start_demo
     timeout 120 "$BIN/skproxy-bench" --demo "$scratch/demo.json" --server-pid "$demo_pid" \
@@ -164,3 +168,4 @@ step 200 "javascript client" env NODE_PATH="$NPM/node_modules" \
     node tests/clients/node/test_issue.js "$BIN/skproxy"
 step 100 "metrics" metrics
 step 200 "bench smoke" bench_smoke
+step 1900 "fuzz" fuzz

@@ -52,6 +52,26 @@ impl Service {
         Ok(answers::device(&registry, device, &self.core))
     }
 
+    /// Whether a segment's code may be one of its kind, as the device's profile says. An unknown
+    /// device is for the round to refuse.
+    fn code_fits(&self, field: &str, new: &pb::Segment, kind: Kind) -> Result<(), Status> {
+        let registry = self.core.numbering.registry();
+        let device = registry.device_by_id(&new.device_id);
+        let profile = device.and_then(|device| self.core.profiles.get(&device.profile));
+        let Some(profile) = profile.filter(|profile| !profile.kind(kind).fits_code(&new.code))
+        else {
+            return Ok(());
+        };
+        let rules = profile.kind(kind);
+        let (kind, lengths) = (kind.legacy_code(), &rules.code_lengths);
+        let mut what = format!("a code of kind {kind:03} has {lengths:?} digits");
+        if !rules.code_suffixes.is_empty() {
+            let suffixes = rules.code_suffixes.join(" or ");
+            what.push_str(&format!(", and one of 12 ends in {suffixes}"));
+        }
+        Err(status::invalid(field, &format!("{what} (profile {})", profile.name)))
+    }
+
     /// Every series with its open claims, as one round sees them.
     pub(super) async fn series(&self, device_id: String) -> Result<Vec<pb::Series>, Status> {
         self.change(move |_, round| {
@@ -277,9 +297,11 @@ impl AdminService for Service {
         digits("segment.code", &new.code, &[10, 12])?;
         let first = number("segment.first", &new.first)?;
         let last = number("segment.last", &new.last)?;
+        let kind = kind("segment.kind", new.kind)?;
+        self.code_fits("segment.code", &new, kind)?;
         let wanted = NewSegment {
             device_id: new.device_id,
-            kind: kind("segment.kind", new.kind)?,
+            kind,
             first: InvoiceNumber { code: new.code, number: first },
             last,
         };

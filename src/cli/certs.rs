@@ -25,12 +25,12 @@ const CA_DAYS: u64 = 3650;
 /// Longest name of a client. Unit: bytes; the limit of a common name (RFC 5280, ub-common-name).
 const NAME_LEN_MAX: usize = 64;
 /// The CA's and the servers' own names.
-const RESERVED: [&str; 4] = ["ca", "server", "authority", "proxy-client"];
+const RESERVED: [&str; 5] = ["ca", "server", "authority", "proxy-client", "legacy-answer"];
 
 /// `skproxy certs …`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum CertsCommand {
-    /// Make a CA and the certificates of proxy, acceptance simulator and proxy client
+    /// Make a CA and the certificates of proxy, acceptance simulator, proxy client and answers
     Init {
         /// Where to write them
         #[arg(long)]
@@ -60,8 +60,11 @@ pub(super) enum CertsCommand {
 pub(super) fn run(command: &CertsCommand) -> anyhow::Result<super::Exit> {
     let existing = |force: bool| if force { Existing::Replace } else { Existing::Keep };
     let made = match command {
-        CertsCommand::Init { dir, names, force } => make_dev_pki(dir, names, existing(*force))
-            .map(|pki| vec![pki.ca, pki.server, pki.authority, pki.proxy_client]),
+        CertsCommand::Init { dir, names, force } => {
+            make_dev_pki(dir, names, existing(*force)).map(|pki| {
+                vec![pki.ca, pki.server, pki.authority, pki.proxy_client, pki.legacy_answer]
+            })
+        }
         CertsCommand::Issue { dir, name, force } => {
             issue_client(dir, name, existing(*force)).map(|files| vec![files])
         }
@@ -118,6 +121,8 @@ pub struct DevPki {
     pub authority: CertFiles,
     /// Who the proxy is to the acceptance side.
     pub proxy_client: CertFiles,
+    /// What signs the legacy interface's answers in CA mode.
+    pub legacy_answer: CertFiles,
 }
 
 impl DevPki {
@@ -129,6 +134,7 @@ impl DevPki {
             server: CertFiles::named(dir, "server"),
             authority: CertFiles::named(dir, "authority"),
             proxy_client: CertFiles::named(dir, "proxy-client"),
+            legacy_answer: CertFiles::named(dir, "legacy-answer"),
         }
     }
 }
@@ -151,7 +157,7 @@ pub enum CertsError {
     /// The name cannot be a file name.
     #[error(
         "name {name:?} cannot be used; take 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', beginning \
-         with a letter or digit, and none of ca, server, authority, proxy-client"
+         with a letter or digit, and none of ca, server, authority, proxy-client, legacy-answer"
     )]
     Name {
         /// The name.
@@ -197,7 +203,7 @@ pub fn make_dev_pki(
     existing: Existing,
 ) -> Result<DevPki, CertsError> {
     let pki = DevPki::at(dir);
-    let all = [&pki.ca, &pki.server, &pki.authority, &pki.proxy_client];
+    let all = [&pki.ca, &pki.server, &pki.authority, &pki.proxy_client, &pki.legacy_answer];
     refuse_existing(&all, existing)?;
     fs::create_dir_all(dir).map_err(write_error(dir))?;
 
@@ -211,10 +217,13 @@ pub fn make_dev_pki(
         LOCAL_NAMES.into_iter().map(str::to_owned).chain(names.iter().cloned()).collect();
     let server = [ExtendedKeyUsagePurpose::ServerAuth];
     let client = [ExtendedKeyUsagePurpose::ClientAuth];
+    // What `openssl cms -verify` asks of a signer unless told otherwise.
+    let answer = [ExtendedKeyUsagePurpose::EmailProtection];
     for (files, name, hosts, usage) in [
         (&pki.server, "server", hosts.clone(), server.clone()),
         (&pki.authority, "authority", hosts, server),
         (&pki.proxy_client, "proxy-client", Vec::new(), client),
+        (&pki.legacy_answer, "legacy-answer", Vec::new(), answer),
     ] {
         let key = new_key(name)?;
         let params = leaf_params(name, hosts, &usage)?;
@@ -381,6 +390,8 @@ mod tests {
             (&pki.authority, "sslserver", true),
             (&pki.proxy_client, "sslclient", true),
             (&pki.proxy_client, "sslserver", false),
+            (&pki.legacy_answer, "smimesign", true),
+            (&pki.legacy_answer, "sslclient", false),
             (&shop, "sslclient", true),
             (&shop, "sslserver", false),
         ] {
@@ -427,7 +438,7 @@ mod tests {
     fn keys_are_for_their_owner_only_and_belong_to_their_certificates() {
         let dir = tempfile::tempdir().unwrap();
         let pki = make_dev_pki(dir.path(), &[], Existing::Keep).unwrap();
-        for files in [&pki.ca, &pki.server, &pki.authority, &pki.proxy_client] {
+        for files in [&pki.ca, &pki.server, &pki.authority, &pki.proxy_client, &pki.legacy_answer] {
             let mode = fs::metadata(&files.key).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{files:?}");
             let (_, of_key) = openssl(&["pkey", "-pubout", "-in", text(&files.key)]);

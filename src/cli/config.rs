@@ -4,6 +4,8 @@ use super::Exit;
 use crate::{
     config::{Config, ConfigMistake},
     engine::load_profiles,
+    legacy::{Seal, SealFiles},
+    refusal::chain,
 };
 use anyhow::Result;
 use clap::Subcommand;
@@ -33,10 +35,18 @@ pub(super) fn run(command: &ConfigCommand) -> Result<Exit> {
     }
 }
 
-/// Reads a settings file and the rule profiles that it names.
+/// Reads a settings file, the rule profiles that it names, and what signs legacy answers.
 pub(super) fn load(path: &Path) -> Result<Config, Vec<ConfigMistake>> {
     let config = Config::load(path)?;
     load_profiles(config.profiles_dir.as_deref())?;
+    if let Some(answer) = &config.legacy_answer {
+        let files = SealFiles { certificate: answer.cert.clone(), key: answer.key.clone() };
+        Seal::load(files).map_err(|error| {
+            let (key, problem) = ("legacy.answer_cert".to_owned(), chain(&error));
+            let hint = "name a P-256 key and, first in its file, the certificate of it".to_owned();
+            vec![ConfigMistake { key, problem, hint }]
+        })?;
+    }
     Ok(config)
 }
 

@@ -11,7 +11,7 @@ use crate::{
     admin,
     authority::{AuthoritySim, Options as SimOptions, RunningAuthority, TlsFiles},
     clock::{self, Clock},
-    config::{Config, DeliverySettings, Limits, Log, Tls, UpstreamTls},
+    config::{AnswerFiles, Config, DeliverySettings, Limits, Log, Tls, UpstreamTls},
     contract::sample::{self, SELLER},
     daemon::{self, Daemon},
     delivery::upstream::{SegmentRequest, Upstream},
@@ -400,6 +400,11 @@ fn config(dir: &Path, pki: &DevPki, loopback: SocketAddr, admin_socket: &Path) -
             server_key: pki.server.key.clone(),
             client_ca: pki.ca.cert.clone(),
         },
+        // A folder of an earlier version has none.
+        legacy_answer: pki.legacy_answer.cert.exists().then(|| AnswerFiles {
+            cert: pki.legacy_answer.cert.clone(),
+            key: pki.legacy_answer.key.clone(),
+        }),
         upstream: UpstreamTls {
             ca: pki.ca.cert.clone(),
             cert: pki.proxy_client.cert.clone(),

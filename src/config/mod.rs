@@ -55,6 +55,8 @@ pub struct Config {
     pub profiles_dir: Option<PathBuf>,
     /// TLS towards platforms.
     pub tls: Tls,
+    /// What signs the legacy interface's answers in CA mode; none: requests in CA mode are refused.
+    pub legacy_answer: Option<AnswerFiles>,
     /// TLS towards the acceptance.
     pub upstream: UpstreamTls,
     /// File with the key store's passphrase.
@@ -80,6 +82,15 @@ pub struct Tls {
     pub server_key: PathBuf,
     /// CAs of the platforms' certificates.
     pub client_ca: PathBuf,
+}
+
+/// What signs the legacy interface's answers in CA mode (CA 模式); PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerFiles {
+    /// Our certificate chain.
+    pub cert: PathBuf,
+    /// Its key, P-256.
+    pub key: PathBuf,
 }
 
 /// TLS towards the acceptance; PEM files.
@@ -232,6 +243,7 @@ impl Config {
             ),
             legacy_address: raw
                 .legacy_address
+                .clone()
                 .map(|text| reader.address("legacy_address", Some(text), LEGACY_ADDRESS)),
             ops_address: reader.address("ops_address", raw.ops_address, OPS_ADDRESS),
             tls: Tls {
@@ -239,6 +251,7 @@ impl Config {
                 server_key: reader.secret_file("tls.server_key", raw.tls.server_key),
                 client_ca: reader.file("tls.client_ca", raw.tls.client_ca),
             },
+            legacy_answer: read_answer(raw.legacy, raw.legacy_address.is_some(), &mut reader),
             upstream: UpstreamTls {
                 ca: reader.file("upstream.ca", raw.upstream.ca),
                 cert: reader.file("upstream.cert", raw.upstream.cert),
@@ -311,6 +324,11 @@ impl Config {
         line(format!("server_cert = {}", path(&self.tls.server_cert)));
         line(format!("server_key = {}", path(&self.tls.server_key)));
         line(format!("client_ca = {}", path(&self.tls.client_ca)));
+        if let Some(answer) = &self.legacy_answer {
+            line("\n[legacy]".to_owned());
+            line(format!("answer_cert = {}", path(&answer.cert)));
+            line(format!("answer_key = {}", path(&answer.key)));
+        }
         line("\n[upstream]".to_owned());
         line(format!("ca = {}", path(&self.upstream.ca)));
         line(format!("cert = {}", path(&self.upstream.cert)));
@@ -339,6 +357,21 @@ impl Config {
         line(format!("level = \"{}\"", self.log.level));
         text
     }
+}
+
+fn read_answer(raw: raw::RawLegacy, is_served: bool, reader: &mut Reader) -> Option<AnswerFiles> {
+    let (cert, key) = match (raw.answer_cert, raw.answer_key) {
+        (None, None) => return None,
+        both => both,
+    };
+    if !is_served {
+        let hint = "set legacy_address, or leave [legacy] out";
+        reader.mistake("legacy", "is of no use without the legacy interface", hint);
+    }
+    Some(AnswerFiles {
+        cert: reader.file("legacy.answer_cert", cert),
+        key: reader.secret_file("legacy.answer_key", key),
+    })
 }
 
 fn read_limits(raw: &raw::RawLimits, reader: &mut Reader) -> Limits {

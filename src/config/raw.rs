@@ -18,6 +18,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) tls: RawTls,
     #[serde(default)]
+    pub(super) legacy: RawLegacy,
+    #[serde(default)]
     pub(super) upstream: RawUpstream,
     #[serde(default)]
     pub(super) key_store: RawKeyStore,
@@ -38,6 +40,14 @@ pub(super) struct RawTls {
     pub(super) server_cert: Option<PathBuf>,
     pub(super) server_key: Option<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
+}
+
+/// `[legacy]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLegacy {
+    pub(super) answer_cert: Option<PathBuf>,
+    pub(super) answer_key: Option<PathBuf>,
 }
 
 /// `[upstream]`

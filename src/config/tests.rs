@@ -78,10 +78,24 @@ fn a_directory_of_profiles_must_be_there() {
 }
 
 #[test]
+fn what_signs_legacy_answers_is_a_pair_of_files_and_needs_the_port() {
+    let answer = |keys: &str| format!("legacy_address = \"127.0.0.1:7\"\nlegacy = {{ {keys} }}");
+    let both = "answer_cert = \"server.pem\", answer_key = \"server.key\"";
+    check(&answer(both), &[]);
+    check(&answer(""), &[]);
+    check(&answer("answer_cert = \"server.pem\""), &[("legacy.answer_key", "is missing")]);
+    check(&answer("answer_key = \"server.key\""), &[("legacy.answer_cert", "is missing")]);
+    let gone = both.replace("server.pem", "gone.pem");
+    check(&answer(&gone), &[("legacy.answer_cert", "cannot be read")]);
+    check(&format!("legacy = {{ {both} }}"), &[("legacy", "of no use without")]);
+}
+
+#[test]
 fn what_is_understood_reads_back_as_the_same_settings() {
     let dir = folder();
     let text = format!(
-        "ops_address = \"127.0.0.1:9\"\nprofiles_dir = \".\"\n{SMALLEST}
+        "ops_address = \"127.0.0.1:9\"\nprofiles_dir = \".\"\nlegacy_address = \"127.0.0.1:7\"
+         legacy = {{ answer_cert = \"server.pem\", answer_key = \"server.key\" }}\n{SMALLEST}
          log = {{ format = \"json\", level = \"debug\" }}
          limits = {{ streams_max = 7, connection_age_s = 11, drain_timeout_ms = 13 }}"
     );

@@ -23,7 +23,8 @@ an element that no row names is refused with its path, so is one given twice, an
 that cannot be kept exactly. Nothing is rounded, converted or guessed. `size` and `count` may be
 missing or empty; a number that is not that of the elements is `LINE_COUNT`. Comments may stand
 between elements, not within text. A value of nothing but white space is empty; any other is taken
-as it is. Rows marked *read past* may hold anything and change nothing, not even the content that a
+as it is. A device that is named must be one of the taxpayer's; another is never taken instead. Rows
+marked *read past* may hold anything and change nothing, not even the content that a
 serial is bound to.
 严格读取：声明的编码须属实，未知或重复的元素、无法精确保存的金额一律拒绝，不舍入、不换算、不猜测。
 
@@ -59,9 +60,16 @@ in DER, with the body in it, exactly one signer and the signer's certificate; wi
 or without. Taken are ECDSA P-256 over SHA-256, and SM2 over SM3 (GM/T 0006) with the identity
 1234567812345678. The signing key must be that of the connection's client certificate: it alone says
 who calls. The port's TLS takes no SM2 certificates yet, so that no caller can sign with SM2 yet.
-`zipCode` 1 is gzip within the signature. Answers are plain (`encryptCode` 0): the proxy has no
-signing key of its own yet. Enveloped data and 3DES are `ENCRYPTION_UNSUPPORTED`.
-签名密钥须与 TLS 客户端证书的密钥一致；应答暂不签名；数字信封与 3DES 不受支持。
+`zipCode` 1 is gzip within the signature. Enveloped data and 3DES are `ENCRYPTION_UNSUPPORTED`.
+
+Who asks in CA mode is answered in it, refusals included: `encryptCode` 2, `codeType` `CA`, and a
+SignedData in DER with the answer in it, made with the proxy's own answer key (ECDSA P-256 over
+SHA-256; signed attributes content type, message digest and signing time; certificates included).
+The operator sets key and certificate (`legacy.answer_cert`, `legacy.answer_key`) and tells
+platforms which certificate to expect. Where none is set, requests in CA mode are refused with
+`ENCRYPTION_UNSUPPORTED`, in plain; nothing is issued, since the answer could not be given as asked.
+签名密钥须与 TLS 客户端证书的密钥一致；数字信封与 3DES 不受支持。CA 模式的请求以 CA 模式应答（拒绝亦然），
+由代理的应答密钥签名；未配置应答证书时，CA 模式的请求一律拒绝（明文应答），不开具发票。
 ";
 
 fn push(out: &mut String, line: std::fmt::Arguments<'_>) {

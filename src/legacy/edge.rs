@@ -6,7 +6,7 @@
 //! closes a serial; the caller is whoever its certificate says, whatever the message claims.
 
 use super::{
-    Answer, Call, Charset, Content, Device, LegacyRequest, Printed, Reply, Segment, Stock,
+    Answer, Call, Charset, Content, Device, LegacyRequest, Printed, Reply, Seal, Segment, Stock,
     business::decode_business,
     ca,
     envelope::decode_interface,
@@ -90,6 +90,7 @@ pub struct Edge {
     api: Arc<dyn PlatformApi>,
     registry: RegistrySource,
     clock: Clock,
+    seal: Option<Arc<Seal>>,
     in_flight: InFlight,
 }
 
@@ -118,7 +119,7 @@ impl HttpApi for Edge {
                 Err(fault) => (*fault.reply, Answer::Refused(fault.refusal)),
             }
         };
-        match reply.print(&answer) {
+        match self.print(&reply, &answer) {
             Printed::Message(body) => {
                 Some(HttpAnswer { content_type: content_type(reply.charset), body })
             }
@@ -132,10 +133,31 @@ fn content_type(charset: Charset) -> String {
 }
 
 impl Edge {
-    /// An edge over `api`.
+    /// An edge over `api`. `seal` signs the answers of CA mode; without one, requests in CA mode
+    /// are refused.
     #[must_use]
-    pub fn new(api: Arc<dyn PlatformApi>, registry: RegistrySource, clock: Clock) -> Self {
-        Self { api, registry, clock, in_flight: InFlight::default() }
+    pub fn new(
+        api: Arc<dyn PlatformApi>,
+        registry: RegistrySource,
+        clock: Clock,
+        seal: Option<Arc<Seal>>,
+    ) -> Self {
+        Self { api, registry, clock, seal, in_flight: InFlight::default() }
+    }
+
+    /// Prints an answer: sealed, when the caller asks in CA mode and there is a seal. Without one
+    /// nothing but a refusal gets here, which has to be readable.
+    fn print(&self, reply: &Reply, answer: &Answer) -> Printed {
+        let Some(seal) = self.seal.as_ref().filter(|_| reply.in_ca_mode()) else {
+            return reply.print(answer);
+        };
+        reply.print_sealed(answer, |body| match seal.sign(&body, self.clock.now()) {
+            Ok(signed) => Some(Content::Cms(signed)),
+            Err(error) => {
+                tracing::error!(%error, "an answer in CA mode is held");
+                None
+            }
+        })
     }
 
     async fn interface(&self, peer: &PeerCertificate, body: &[u8]) -> (Reply, Answer) {
@@ -145,7 +167,11 @@ impl Edge {
         };
         let plain = match &interface.content {
             Content::Plain(plain) => Ok(plain.clone()),
-            // Answered plain: the proxy has no key yet that speaks for it.
+            Content::Cms(_) if self.seal.is_none() => Err(Refusal::new(
+                Reason::EncryptionUnsupported,
+                "CA mode is not set up: the proxy's operator has set no legacy.answer_cert; send \
+                 encryptCode 0",
+            )),
             Content::Cms(cms) => ca::verify(cms, peer),
         };
         let plain = match plain {
@@ -400,7 +426,7 @@ impl Edge {
             device.enabled && kind.is_none_or(|kind| device.kinds.contains(&kind))
         });
         let only = fitting.next().filter(|_| fitting.next().is_none());
-        let Some(named) = named(&registry, address) else { return Ok(String::new()) };
+        let Some(named) = named(&registry, address)? else { return Ok(String::new()) };
         if named.taxpayer != taxpayer.no {
             return Err(not_found());
         }
@@ -435,7 +461,7 @@ impl Edge {
     ) -> Result<String, Refusal> {
         self.is_whom_it_claims(peer, address)?;
         let registry = (self.registry)();
-        if let Some(device) = named(&registry, address) {
+        if let Some(device) = named(&registry, address)? {
             return Ok(device.id.clone());
         }
         let taxpayer = registry.taxpayer_by_id(&address.taxpayer_id).ok_or_else(not_found)?;
@@ -457,15 +483,23 @@ fn not_found() -> Refusal {
     Refusal::new(Reason::NotFound, "the message names no virtual device of the caller's taxpayers")
 }
 
-/// The device that an address names, by its id or its machine number.
-fn named<'a>(registry: &'a Registry, address: &Address) -> Option<&'a registry::Device> {
-    let by_number = |number: &str| {
-        let mut devices = registry.devices.values();
-        devices.find(|device| !number.is_empty() && device.machine_number == number)
-    };
-    let device = registry.device_by_id(&address.device);
-    let device = device.or_else(|| by_number(&address.device));
-    device.or_else(|| by_number(&address.machine_number)).map(AsRef::as_ref)
+/// The device that an address names, by its id or its machine number; `None` when it names none.
+/// Another device than the named one is never taken. Of a named taxpayer only the own devices are
+/// looked through, since each request passes here and a registry may hold 100,000.
+fn named<'a>(
+    registry: &'a Registry,
+    address: &Address,
+) -> Result<Option<&'a registry::Device>, Refusal> {
+    let mut names = [&address.device, &address.machine_number].into_iter();
+    let Some(name) = names.find(|name| !name.is_empty()) else { return Ok(None) };
+    let fits = |known: &&'a Arc<registry::Device>| known.machine_number == *name;
+    let found = registry.device_by_id(name).or_else(|| {
+        match registry.taxpayer_by_id(&address.taxpayer_id) {
+            Some(taxpayer) => registry.devices_of(taxpayer.no).find(fits),
+            None => registry.devices.values().find(fits),
+        }
+    });
+    found.map(|found| Some(found.as_ref())).ok_or_else(not_found)
 }
 
 /// The id of a void request: these messages have none, so what it says is its id. A repeated one

@@ -78,6 +78,8 @@ pub struct Head {
     pub taxpayer_id: String,
     /// Encoding of the content.
     pub content_charset: Charset,
+    /// The caller asks in CA mode (encryptCode 2), so it is answered in it.
+    pub ca_mode: bool,
 }
 
 /// Content of an envelope.
@@ -149,7 +151,9 @@ fn open(bytes: &[u8], reply: &mut Reply) -> Result<(Content, Zipped), Refusal> {
         return Err(malformed("the root element must be <interface>"));
     }
     outline(&root)?;
-    let head = head(&root);
+    let mut head = head(&root);
+    let how = root.child("Data").and_then(|data| data.child("dataDescription"));
+    head.ca_mode = how.is_some_and(|how| how.child_text("encryptCode") == "2");
     let operation = Operation::of_interface(&head.interface);
     reply.frame = Frame::Interface(Box::new(head));
     let Some(operation) = operation else {
@@ -159,7 +163,7 @@ fn open(bytes: &[u8], reply: &mut Reply) -> Result<(Content, Zipped), Refusal> {
     let missing =
         |name| Refusal::new(Reason::FieldMissing, format!("interface/{name}: is missing"));
     let data = root.child("Data").ok_or_else(|| missing("Data"))?;
-    let how = data.child("dataDescription").ok_or_else(|| missing("Data/dataDescription"))?;
+    let how = how.ok_or_else(|| missing("Data/dataDescription"))?;
     let zipped = match how.child_text("zipCode") {
         "0" | "" => Zipped::No,
         "1" => Zipped::Gzip,
@@ -223,6 +227,7 @@ fn head(root: &Element<'_>) -> Head {
         exchange: value("dataExchangeId"),
         taxpayer_id: value("taxpayerId"),
         content_charset: Charset::Utf8,
+        ca_mode: false,
     }
 }
 

@@ -94,8 +94,8 @@ impl Fields<'_> {
 
     /// What issuing made.
     fn made(&mut self, invoice: &pb::Invoice) {
-        let draft = invoice.draft.clone().unwrap_or_default();
-        self.leaf(("FPQQLSH", ""), &draft.serial);
+        let draft = invoice.draft.as_ref();
+        self.leaf(("FPQQLSH", ""), draft.map_or("", |draft| &draft.serial));
         self.leaf(("JQBH", ""), &invoice.machine_number);
         self.leaf(("FP_DM", "fpdm"), &invoice.code);
         self.leaf(("FP_HM", "fphm"), &invoice.number);
@@ -106,11 +106,12 @@ impl Fields<'_> {
         self.leaf(("EWM", "ewm"), &invoice.qr_text);
         self.leaf(("PDF_URL", ""), "");
         self.leaf(("OFD_URL", ""), "");
-        self.leaf(("BZ", ""), &draft.remark);
+        self.leaf(("BZ", ""), draft.map_or("", |draft| &draft.remark));
     }
 
     fn standing(&mut self, found: &Found) {
-        let draft = found.invoice.draft.clone().unwrap_or_default();
+        let none = pb::InvoiceDraft::default();
+        let draft = found.invoice.draft.as_ref().unwrap_or(&none);
         let red = draft.color() == pb::InvoiceColor::Red;
         let state = match (found.standing, red) {
             (Standing::Valid, false) => "00",
@@ -121,7 +122,9 @@ impl Fields<'_> {
         // Two digits in the server's variant, one elsewhere.
         let state = if self.dialect == Dialect::Server { state } else { &state[1..] };
         let kind = Kind::from_wire(draft.kind).map(kind_code).unwrap_or_default();
-        let (seller, buyer) = (draft.seller.unwrap_or_default(), draft.buyer.unwrap_or_default());
+        let nobody = pb::Party::default();
+        let seller = draft.seller.as_ref().unwrap_or(&nobody);
+        let buyer = draft.buyer.as_ref().unwrap_or(&nobody);
         self.leaf(("FPLXDM", "fplxdm"), &kind);
         self.leaf(("FPZT", "fpzt"), state);
         self.leaf(("SCBZ", "scbz"), if found.uploaded { "1" } else { "0" });

@@ -1,5 +1,6 @@
 //! The second edge: legacy XML ↔ the same domain types as gRPC. `edge` answers messages over the
-//! pipeline; all else is pure: bytes in, typed request out; typed answer in, bytes out.
+//! pipeline and `seal` signs answers; all else is pure: bytes in, typed request out; typed answer
+//! in, bytes out.
 //!
 //! Invariants: money is read exactly or refused; what two readers could read differently is
 //! refused; nothing that was sent as a password is kept; in doubt never becomes a failure code.
@@ -21,6 +22,7 @@ mod number;
 mod reply;
 mod request;
 mod row;
+mod seal;
 mod table;
 
 #[cfg(test)]
@@ -39,3 +41,4 @@ pub use edge::{Edge, RegistrySource};
 pub use envelope::{Content, Head, Interface, decode_interface};
 pub use reply::{Frame, Printed, Reply};
 pub use request::{About, Address, Issue, LegacyRequest, Operation, Query, Void, VoidKind, Wanted};
+pub use seal::{Seal, SealError, SealFiles};

@@ -58,16 +58,26 @@ pub(super) struct State {
 }
 
 impl Reply {
+    /// Whether the caller asks in CA mode, and so is answered with `print_sealed`.
+    #[must_use]
+    pub fn in_ca_mode(&self) -> bool {
+        matches!(&self.frame, Frame::Interface(head) if head.ca_mode)
+    }
+
     /// Prints an answer; content of an `<interface>` goes out plain.
     #[must_use]
     pub fn print(&self, answer: &Answer) -> Printed {
-        self.print_sealed(answer, Content::Plain)
+        self.print_sealed(answer, |body| Some(Content::Plain(body)))
     }
 
     /// Prints an answer whose content is sealed first, for callers of CA mode. Only the content of
-    /// an `<interface>` is; `<business>` has none.
+    /// an `<interface>` is; `<business>` has none. What cannot be sealed is held.
     #[must_use]
-    pub fn print_sealed(&self, answer: &Answer, seal: impl FnOnce(Vec<u8>) -> Content) -> Printed {
+    pub fn print_sealed(
+        &self,
+        answer: &Answer,
+        seal: impl FnOnce(Vec<u8>) -> Option<Content>,
+    ) -> Printed {
         let Some(state) = self.state(answer) else { return Printed::HoldThenClose };
         let message = match &self.frame {
             Frame::Business { id, comment } => {
@@ -77,11 +87,15 @@ impl Reply {
                 self.charset.encode(&printer.finish())
             }
             Frame::Interface(head) => {
-                let content = self.operation.map(|_| {
+                let mut content = None;
+                if self.operation.is_some() {
                     let mut printer = Printer::new(head.content_charset.label());
                     self.body(&mut printer, answer, &state);
-                    seal(head.content_charset.encode(&printer.finish()))
-                });
+                    content = seal(head.content_charset.encode(&printer.finish()));
+                    if content.is_none() {
+                        return Printed::HoldThenClose;
+                    }
+                }
                 self.charset.encode(&wrap(head, self.charset, &state, content))
             }
         };

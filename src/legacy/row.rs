@@ -109,9 +109,8 @@ impl<T> Shape<'_, T> {
     /// Index of the row of a name. Elements mostly stand in the order of the table, so the search
     /// goes on where the last one ended.
     fn find(&self, name: &str, after: usize) -> Option<usize> {
-        let count = self.rows.len();
-        (0..count)
-            .map(|step| (after + step) % count)
+        (after..self.rows.len())
+            .chain(0..after)
             .find(|index| self.rows[*index].name(self.column) == name)
             .filter(|index| self.has(&self.rows[*index]))
     }
@@ -138,6 +137,7 @@ impl Reader {
     ) {
         let mut seen = vec![false; shape.rows.len()];
         let mut inner_seen = vec![false; shape.inner.len()];
+        let mut given = Vec::with_capacity(shape.rows.len());
         let mut after = 0;
         for child in &element.children {
             let path = path.child(child.name);
@@ -156,7 +156,7 @@ impl Reader {
             };
             after = index + 1;
             let row = &shape.rows[index];
-            if std::mem::replace(&mut seen[index], true) || twice(shape.rows, &seen, index, child) {
+            if std::mem::replace(&mut seen[index], true) || twice(&mut given, row, child) {
                 self.findings.duplicate(&path);
                 continue;
             }
@@ -168,7 +168,8 @@ impl Reader {
     fn missing<T>(&mut self, path: &Path<'_>, shape: &Shape<'_, T>, seen: &[bool]) {
         let wanted = |row: &&Row<T>| row.put.is_mandatory() && shape.has(row);
         let mut told = Vec::new();
-        for row in shape.rows.iter().filter(wanted) {
+        let unseen = shape.rows.iter().zip(seen).filter(|(_, seen)| !**seen).map(|(row, _)| row);
+        for row in unseen.filter(wanted) {
             let name = row.name(shape.column);
             let same = |(other, seen): (&Row<T>, &bool)| *seen && other.field == row.field;
             let there = shape.rows.iter().zip(seen).any(same);
@@ -189,7 +190,8 @@ impl Reader {
             return;
         }
         let text = element.text();
-        if text.contains(|c: char| c.is_control()) {
+        // Of the other control characters none comes through the reader of XML.
+        if text.bytes().any(|byte| byte.is_ascii_control()) {
             let what = ("holds a line break, tab or control character", "含换行、制表或控制字符");
             self.findings.add(path, Reason::FieldInvalid, what);
             return;
@@ -276,11 +278,14 @@ impl Reader {
 }
 
 /// Whether another name of the same field was there before; an empty one does not count.
-fn twice<T>(rows: &[Row<T>], seen: &[bool], index: usize, element: &Element<'_>) -> bool {
-    let row = &rows[index];
+fn twice<T>(given: &mut Vec<&'static str>, row: &Row<T>, element: &Element<'_>) -> bool {
     let value = row.field != "-" && !matches!(row.put, Put::AfterBlank(_));
-    let other = |(at, (other, seen)): (usize, (&Row<T>, &bool))| {
-        at != index && *seen && other.field == row.field && !matches!(other.put, Put::AfterBlank(_))
-    };
-    value && !element.text().is_empty() && rows.iter().zip(seen).enumerate().any(other)
+    if !value || element.text().is_empty() {
+        return false;
+    }
+    if given.contains(&row.field) {
+        return true;
+    }
+    given.push(row.field);
+    false
 }

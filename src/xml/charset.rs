@@ -2,7 +2,7 @@
 //! the answer goes out in the same encoding. Nothing is replaced on the way in; on the way out a
 //! character that the caller's encoding lacks becomes a numeric character reference.
 
-use crate::gbk::gbk_len;
+use crate::gbk::{gbk_len, is_gbk_form};
 use encoding_rs::{GB18030, GBK};
 use std::borrow::Cow;
 
@@ -205,14 +205,9 @@ fn decode_as(body: &[u8], charset: Charset) -> Result<Cow<'_, str>, CharsetError
     }
     check_forms(body, charset)?;
     let encoding = if charset == Charset::Gbk { GBK } else { GB18030 };
-    let text = encoding
+    encoding
         .decode_without_bom_handling_and_without_replacement(body)
-        .ok_or(CharsetError::Bytes { declared, at: 0 })?;
-    if charset == Charset::Gbk && gbk_len(&text).is_none() {
-        // Two-byte forms that GB 18030 added, or of private use.
-        return Err(CharsetError::Bytes { declared, at: first_outside(body, &text) });
-    }
-    Ok(text)
+        .ok_or(CharsetError::Bytes { declared, at: 0 })
 }
 
 /// Whether the bytes are UTF-8 beyond doubt. "`gbk` in the declaration, UTF-8 in the bytes" is
@@ -223,28 +218,23 @@ fn is_surely_utf8(body: &[u8]) -> bool {
 }
 
 /// Walks the forms of one, two and four bytes. The decoder alone would not do: it takes 0x80, and
-/// takes four-byte forms under either name.
+/// the forms that GB 18030 has more than GBK under either name.
 fn check_forms(body: &[u8], charset: Charset) -> Result<(), CharsetError> {
     let mut at = 0;
-    while let Some(lead) = body.get(at) {
+    let ascii = |at: usize| body.get(at..)?.iter().position(|byte| !byte.is_ascii());
+    while let Some(plain) = ascii(at) {
+        at += plain;
         let wrong = CharsetError::Bytes { declared: charset.label(), at };
-        at += match (lead, body.get(at.saturating_add(1))) {
-            (0..=0x7f, _) => 1,
-            (0x81..=0xfe, Some(0x40..=0x7e | 0x80..=0xfe)) => 2,
+        at += match (body[at], body.get(at.saturating_add(1))) {
+            // GB 18030 added two-byte forms, and some are of private use.
+            (lead, Some(trail)) if charset == Charset::Gbk && is_gbk_form([lead, *trail]) => 2,
+            (0x81..=0xfe, Some(0x40..=0x7e | 0x80..=0xfe)) if charset == Charset::Gb18030 => 2,
             (0x81..=0xfe, Some(0x30..=0x39)) if charset == Charset::Gb18030 => 4,
             (0x81..=0xfe, Some(0x30..=0x39)) => return Err(CharsetError::FourBytes { at }),
             _ => return Err(wrong),
         };
     }
     Ok(())
-}
-
-/// Offset of the first character outside GBK; every character is one or two bytes long here.
-fn first_outside(body: &[u8], text: &str) -> usize {
-    let mut buffer = [0; 4];
-    let before = text.chars().take_while(|c| gbk_len(c.encode_utf8(&mut buffer)).is_some());
-    let at: usize = before.map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
-    at.min(body.len())
 }
 
 #[cfg(test)]

@@ -85,7 +85,6 @@ pub fn parse(text: &str) -> Result<Element<'_>, XmlError> {
     let config = reader.config_mut();
     config.check_comments = true;
     config.check_end_names = true;
-    config.expand_empty_elements = true;
     let mut tree = Tree { source: text, open: Vec::new(), root: None, count: 0, first: true };
     loop {
         let at = reader.buffer_position();
@@ -117,9 +116,18 @@ impl<'a> Tree<'a> {
             Event::Decl(_) if first => Ok(()),
             Event::Decl(_) => Err("an XML declaration that is not at the start"),
             Event::Start(start) => self.open(&start, at),
+            Event::Empty(start) => {
+                self.open(&start, at)?;
+                self.close()
+            }
             Event::End(_) => self.close(),
-            Event::Text(text) if text.contains("]]>") => Err("not well-formed"),
-            Event::Text(text) => self.text(text.into_inner()),
+            Event::Text(text) => {
+                let text = text.into_inner();
+                if text.as_bytes().contains(&b']') && text.contains("]]>") {
+                    return Err("not well-formed");
+                }
+                self.text(text)
+            }
             Event::CData(text) if self.open.is_empty() => {
                 drop(text);
                 Err("text outside the root element")
@@ -137,7 +145,7 @@ impl<'a> Tree<'a> {
             }
             Event::DocType(_) => Err("a document type is not taken"),
             Event::PI(_) => Err("a processing instruction is not taken"),
-            Event::Empty(_) | Event::Eof => Err("not well-formed"),
+            Event::Eof => Err("not well-formed"),
         }
     }
 
@@ -219,8 +227,8 @@ impl<'a> Tree<'a> {
 /// Names of the contracts are ASCII.
 fn is_name(name: &str) -> bool {
     let start = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-    start && name.len() <= NAME_MAX && name.chars().all(inner)
+    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b':');
+    start && name.len() <= NAME_MAX && name.bytes().all(inner)
 }
 
 /// Characters of XML 1.0 (2.2) without the controls 0x7f to 0x9f.

@@ -1,7 +1,10 @@
 //! What operators do about claims that nobody signs: the real commands over the real socket, and
 //! devices that a test plugs in.
 
-use crate::product::{Ran, line, verified};
+use crate::{
+    product::{Ran, line, verified},
+    support::registration,
+};
 use skproxy::{
     admin,
     admission::Admission,
@@ -76,19 +79,7 @@ impl House {
     }
 
     async fn register(&self) {
-        let (id, name) = (SELLER.taxpayer_id, SELLER.name);
-        for words in [
-            "platform add --id P --name 示例平台".to_owned(),
-            format!("taxpayer add --id {id} --name {name} --province 44"),
-            format!("binding add --platform P --taxpayer {id}"),
-            format!(
-                "device add --id D --taxpayer {id} --machine-number 000000000001 \
-                 --backend software-p256 --kind e-normal"
-            ),
-            "stock add --device D --kind e-normal --code 044002600111 --first 00000001 \
-             --last 00000009"
-                .to_owned(),
-        ] {
+        for words in registration("", "00000009") {
             let ran = self.operate(&words).await;
             assert_eq!(ran.code, Some(0), "{words}: {ran:?}");
         }

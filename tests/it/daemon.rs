@@ -234,7 +234,7 @@ async fn a_replay_meets_no_rule_and_an_empty_segment_spends_nothing() {
          --backend software-p256 --kind e-normal"
     );
     demo.operated(&add).await;
-    let segment = "--code 099999999999 --first 00000007 --last 00000008";
+    let segment = "--code 099999999911 --first 00000007 --last 00000008";
     demo.operated(&format!("stock add --device SMALL --kind e-normal {segment}")).await;
 
     let seller = Seller { taxpayer_id: id, name: "示例三票有限公司" };
@@ -257,7 +257,7 @@ async fn a_replay_meets_no_rule_and_an_empty_segment_spends_nothing() {
 
     // A refused request does not bind its serial.
     demo.operated("device enable SMALL").await;
-    let segment = "--code 099999999999 --first 00000020 --last 00000020";
+    let segment = "--code 099999999911 --first 00000020 --last 00000020";
     demo.operated(&format!("stock add --device SMALL --kind e-normal {segment}")).await;
     let third = issue(&mut client, sample::draft("N3", seller)).await.unwrap();
     assert_eq!(third.number, "00000020");

@@ -2,11 +2,11 @@
 //! invoice through either edge, and a caller in doubt whose connection ends unanswered.
 
 use crate::{
+    fake::{Fake, Mood},
     listener::raw_config_of,
     product::{Demo, invoice, issue, known, line},
     support::{BOUND, Ca},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use skproxy::{
@@ -15,30 +15,28 @@ use skproxy::{
     identity::PeerCertificate,
     legacy::{Edge, LegacyRequest, decode_business},
     listener::{HttpAnswer, HttpApi, Limits, Listener, TlsFiles, TlsState},
-    model::{CstTime, InvoiceNumber, PlatformNo},
+    model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
     pb::v1,
-    pipeline::{InvoicePage, Peer, PlatformApi},
-    refusal::{Reason, Refusal},
-    registry::{Certificate, KeyHash, Platform, Registry},
+    refusal::Reason,
+    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Taxpayer},
     tasks,
 };
-use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
 };
 use v1::outcome::Result as Wire;
 
 /// DSPTBM of the golden messages.
-const PLATFORM: &str = "00000001";
+pub(crate) const PLATFORM: &str = "00000001";
 
-fn vector(name: &str) -> Vec<u8> {
+pub(crate) fn vector(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/legacy").join(name)).unwrap()
 }
 
 /// A caller with a certificate.
-struct Caller {
+pub(crate) struct Caller {
     address: String,
     tls: Arc<rustls::ClientConfig>,
 }
@@ -55,14 +53,14 @@ impl Caller {
         Self { address: address.to_owned(), tls: Arc::new(tls) }
     }
 
-    fn of(demo: &Demo, version: &'static rustls::SupportedProtocolVersion) -> Self {
+    pub(crate) fn of(demo: &Demo, version: &'static rustls::SupportedProtocolVersion) -> Self {
         let (ca, cert) = (demo.pki("ca.pem"), demo.pki("legacy.pem"));
         let key = demo.pki("legacy.key");
         Self::new(demo.said("legacy_address"), (&ca, &cert, &key), version)
     }
 
     /// The whole answer to one request; empty when the connection ends without one.
-    async fn ask(&self, head: &str, body: &[u8]) -> Vec<u8> {
+    pub(crate) async fn ask(&self, head: &str, body: &[u8]) -> Vec<u8> {
         let socket = TcpStream::connect(&self.address).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
         let name = ServerName::try_from("localhost").unwrap();
@@ -83,7 +81,7 @@ impl Caller {
     }
 
     /// The body of an answer, which must be 200.
-    async fn post(&self, path: &str, body: &[u8]) -> Vec<u8> {
+    pub(crate) async fn post(&self, path: &str, body: &[u8]) -> Vec<u8> {
         let answer = self.ask(&format!("POST {path}"), body).await;
         let split = answer.windows(4).position(|at| at == b"\r\n\r\n").expect("headers end");
         let (head, body) = answer.split_at(split);
@@ -95,7 +93,7 @@ impl Caller {
 }
 
 /// A demo with the platform whose code stands in the golden messages.
-async fn house(dir: &Path) -> Demo {
+pub(crate) async fn house(dir: &Path) -> Demo {
     let demo = Demo::start(dir).await;
     let made = line(&format!("certs issue --name legacy --dir {}/pki", dir.display())).await;
     assert_eq!(made.code, Some(0), "{made:?}");
@@ -107,7 +105,7 @@ async fn house(dir: &Path) -> Demo {
 }
 
 /// What stands between a tag and its end. Digits and letters are ASCII in every encoding here.
-fn between<'a>(answer: &'a [u8], tag: &str) -> &'a str {
+pub(crate) fn between<'a>(answer: &'a [u8], tag: &str) -> &'a str {
     let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap();
     let find = |what: &str, from: usize| {
         let at = answer[from..].windows(what.len()).position(|at| at == what.as_bytes());
@@ -151,6 +149,58 @@ async fn every_dialect_issues_the_same_invoice_and_grpc_finds_it() {
     let LegacyRequest::Issue(asked) = call.request else { panic!("an issue request") };
     assert_eq!(issue(&mut client, asked.draft).await.unwrap(), found);
     assert_eq!(demo.end().await["issued"], 2);
+}
+
+/// Whether an answer tells success, in whichever dialect.
+fn succeeds(answer: &[u8]) -> bool {
+    let upper = answer.windows(12).any(|at| at == b"<RETURNCODE>");
+    let code = between(answer, if upper { "RETURNCODE" } else { "returncode" });
+    code.bytes().all(|byte| byte == b'0')
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn golden_messages_are_issued_and_asked_about_in_each_encoding() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = house(dir.path()).await;
+    let caller = Caller::of(&demo, &rustls::version::TLS13);
+    // What GBK has is the same bytes in GB 18030.
+    let gbk = vector("common_nested_gbk.xml");
+    let at = gbk.windows(5).position(|at| at == b"\"gbk\"").unwrap();
+    let gb18030 = [&gbk[..at], b"\"gb18030\"", &gbk[at + 5..]].concat();
+    for (message, charset) in
+        [(gb18030, "gb18030"), (gbk, "gbk"), (vector("common_flat_utf8.xml"), "utf-8")]
+    {
+        let answer = caller.post("/SKServer/SKDo", &message).await;
+        let head = format!("<?xml version=\"1.0\" encoding=\"{charset}\"?>");
+        assert!(answer.starts_with(head.as_bytes()), "{charset}");
+        assert!(succeeds(&answer), "{charset}");
+        assert_eq!(between(&answer, "FP_HM"), "00000002", "{charset}");
+    }
+    let ten_lines = vector("server_10008_ten_lines_gbk.xml");
+    let answer = caller.post("/SKServer/SKDo", &ten_lines).await;
+    assert_eq!(between(&answer, "fphm"), "00000003");
+    for (name, tag, expect) in [
+        ("FPCX", "FP_HM", "00000002"),
+        ("10004", "dqfphm", "00000004"),
+        ("10005", "dqfphm", "00000004"),
+        ("FPKCCX", "DQFPHM", "00000004"),
+        ("GPXXCX", "dqfphm", "00000004"),
+        ("20002", "nsrsbh", SELLER.taxpayer_id),
+        ("DJXXCX", "NSRSBH", SELLER.taxpayer_id),
+        ("SQSLCX", "sl", "0.13"),
+    ] {
+        let answer = caller.post("/SKServer/SKDo", &vector(&format!("ask_{name}_gbk.xml"))).await;
+        assert!(answer.starts_with(b"<?xml version=\"1.0\" encoding=\"gbk\"?>"), "{name}");
+        assert!(succeeds(&answer), "{name}");
+        let told = format!("<{tag}>{expect}</{tag}>");
+        assert!(answer.windows(told.len()).any(|at| at == told.as_bytes()), "{name}: no {told}");
+    }
+    // Numbers of a code that is not here, and a device that is not named.
+    for name in ["10010", "SKSBXXCX"] {
+        let answer = caller.post("/SKServer/SKDo", &vector(&format!("ask_{name}_gbk.xml"))).await;
+        assert!(!succeeds(&answer), "{name}");
+    }
+    assert_eq!(demo.end().await["issued"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +259,6 @@ async fn questions_are_answered_in_the_callers_dialect() {
     demo.end().await;
 }
 
-/// An envelope of the vectors whose content `openssl cms` wraps, and `change` changes.
 /// A golden message with other words in it; the words are ASCII in every encoding here.
 fn with(name: &str, changes: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = vector(name);
@@ -277,207 +326,45 @@ async fn a_paper_invoice_is_voided_in_the_callers_dialect() {
     assert_eq!(demo.end().await["voided"], 2);
 }
 
-fn wrapped(demo: &Demo, name: &str, words: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
-    let text = String::from_utf8(vector(name)).unwrap();
-    let plain = between(text.as_bytes(), "content");
-    let dir = tempfile::tempdir().unwrap();
-    let joined: String = plain.split_whitespace().collect();
-    fs::write(dir.path().join("body"), STANDARD.decode(joined).unwrap()).unwrap();
-    let mut openssl = Command::new("openssl");
-    openssl.args(["cms", "-binary", "-outform", "DER", "-in"]).arg(dir.path().join("body"));
-    openssl.arg("-out").arg(dir.path().join("message")).args(words.split(' '));
-    let output = openssl.current_dir(demo.pki("")).output().expect("the openssl command runs");
-    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
-    let mut message = fs::read(dir.path().join("message")).unwrap();
-    change(&mut message);
-    let code = format!("<encryptCode>{}</encryptCode>", between(text.as_bytes(), "encryptCode"));
-    let signed = text.replace(&code, "<encryptCode>2</encryptCode>");
-    assert_ne!(signed, text);
-    signed.replace(plain, &STANDARD.encode(message)).into_bytes()
-}
-
-const SIGN: &str = "-sign -nodetach -signer legacy.pem -inkey legacy.key";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn content_that_the_caller_signed_is_issued_and_no_other() {
-    let dir = tempfile::tempdir().unwrap();
-    let demo = house(dir.path()).await;
-    let caller = Caller::of(&demo, &rustls::version::TLS13);
-    let mut client = demo.client_named("legacy").await;
-    let last = |message: &mut Vec<u8>| *message.last_mut().unwrap() ^= 1;
-    let body = |message: &mut Vec<u8>| {
-        let at = message.windows(10).position(|at| at == b"LEGACY0001").unwrap();
-        message[at] ^= 1;
-    };
-    let envelope = "interface_issue_utf8.xml";
-    let foreign = "-sign -nodetach -signer platform.pem -inkey platform.key";
-    for (reason, bad) in [
-        (Reason::SignatureInvalid, wrapped(&demo, envelope, foreign, |_| ())),
-        (Reason::SignatureInvalid, wrapped(&demo, envelope, SIGN, last)),
-        (Reason::DigestMismatch, wrapped(&demo, envelope, SIGN, body)),
-        (Reason::MalformedMessage, wrapped(&demo, envelope, &SIGN.replace("-nodetach ", ""), last)),
-        (
-            Reason::EncryptionUnsupported,
-            wrapped(&demo, envelope, "-encrypt -aes128 legacy.pem", |_| ()),
-        ),
-    ] {
-        let answer = caller.post("/interface", &bad).await;
-        assert_ne!(between(&answer, "returnCode"), "0000", "{reason}");
-        let said = STANDARD.decode(between(&answer, "returnMessage")).unwrap();
-        let said = String::from_utf8(said).unwrap();
-        assert!(said.starts_with(&format!("[{reason}]")), "{reason}: {said}");
-    }
-    assert!(matches!(known(&mut client, "LEGACY0001").await, Wire::Unknown(_)), "nothing is spent");
-    for (name, words) in [
-        (envelope, SIGN.to_owned()),
-        (envelope, format!("{SIGN} -noattr")),
-        ("interface_issue_gzip_gbk.xml", SIGN.to_owned()),
-    ] {
-        let answer = caller.post("/interface", &wrapped(&demo, name, &words, |_| ())).await;
-        assert_eq!(between(&answer, "returnCode"), "0000", "{name} {words}");
-        assert_eq!(between(&answer, "encryptCode"), "0", "answers are plain");
-    }
-    assert!(matches!(known(&mut client, "LEGACY0001").await, Wire::Issued(_)));
-    assert_eq!(demo.end().await["issued"], 2);
-}
-
-/// A pipeline that never knows, and one that breaks.
-struct Doubtful {
-    fails: Option<Reason>,
-    /// Held while an issue request is under way.
-    gate: Semaphore,
-}
-
-fn not_here<T>() -> Result<T, Refusal> {
-    Err(Refusal::new(Reason::NotBuilt, "not in this test"))
-}
-
-#[tonic::async_trait]
-impl PlatformApi for Doubtful {
-    async fn issue(
-        &self,
-        _: Peer,
-        _: Duration,
-        _: Option<v1::InvoiceDraft>,
-    ) -> Result<v1::Outcome, Refusal> {
-        self.gate.acquire().await.unwrap().forget();
-        if let Some(reason) = self.fails {
-            return Err(Refusal::new(reason, "after the claim, as far as anybody knows"));
-        }
-        let in_doubt = v1::InDoubt { ask_after_ms: 1000 };
-        Ok(v1::Outcome { result: Some(Wire::InDoubt(in_doubt)) })
-    }
-
-    async fn query(&self, _: Peer, _: String, _: String) -> Result<v1::Outcome, Refusal> {
-        Ok(v1::Outcome { result: Some(Wire::Unknown(v1::Unknown {})) })
-    }
-
-    async fn query_number(
-        &self,
-        _: Peer,
-        _: String,
-        number: InvoiceNumber,
-    ) -> Result<v1::Outcome, Refusal> {
-        Err(Refusal::new(Reason::NotFound, number.to_string()))
-    }
-
-    async fn validate(
-        &self,
-        _: Peer,
-        _: Duration,
-        _: Option<v1::InvoiceDraft>,
-    ) -> Result<v1::ValidateInvoiceResponse, Refusal> {
-        not_here()
-    }
-
-    async fn resolve(
-        &self,
-        _: Peer,
-        _: Duration,
-        _: String,
-        _: String,
-    ) -> Result<v1::Outcome, Refusal> {
-        panic!("a legacy query never closes a serial")
-    }
-
-    async fn check_red(
-        &self,
-        _: Peer,
-        _: v1::CheckRedRequest,
-    ) -> Result<v1::CheckRedResponse, Refusal> {
-        not_here()
-    }
-
-    async fn list(
-        &self,
-        _: Peer,
-        _: Duration,
-        _: &v1::ListInvoicesRequest,
-    ) -> Result<InvoicePage, Refusal> {
-        not_here()
-    }
-
-    async fn void(
-        &self,
-        _: Peer,
-        _: Duration,
-        _: v1::VoidInvoiceRequest,
-    ) -> Result<v1::VoidInvoiceResponse, Refusal> {
-        not_here()
-    }
-
-    async fn describe_device(
-        &self,
-        _: Peer,
-        _: String,
-    ) -> Result<v1::DescribeDeviceResponse, Refusal> {
-        not_here()
-    }
-
-    async fn monitor(
-        &self,
-        _: Peer,
-        _: v1::GetMonitorRequest,
-    ) -> Result<v1::GetMonitorResponse, Refusal> {
-        not_here()
-    }
-
-    async fn rates(&self, _: Peer, _: String) -> Result<v1::ListRatesResponse, Refusal> {
-        not_here()
-    }
-
-    async fn stock(
-        &self,
-        _: Peer,
-        _: v1::GetStockRequest,
-    ) -> Result<v1::GetStockResponse, Refusal> {
-        not_here()
-    }
-
-    async fn describe_self(&self, _: Peer) -> Result<v1::GetSelfResponse, Refusal> {
-        not_here()
-    }
-}
-
 /// An edge over a pipeline in doubt, whose only platform is the golden messages'.
-fn doubtful(fails: Option<Reason>) -> (Edge, Arc<Doubtful>, PeerCertificate) {
+pub(crate) fn doubtful(mood: Mood) -> (Edge, Arc<Fake>, PeerCertificate) {
     let key = KeyHash([1; 32]);
     let not_after = CstTime::from_unix(4_000_000_000).unwrap();
     let mut registry = Registry::default();
     let (no, id, name) = (PlatformNo(1), PLATFORM.to_owned(), "示例平台".to_owned());
     registry.put_platform(Platform { no, id, name, enabled: true });
     registry.put_certificate(Certificate { key, platform: no, not_after, revoked: false });
+    for (at, taxpayer, machine_number) in
+        [(1, SELLER.taxpayer_id, "000000000001"), (2, "91000000TEST000003", "000000000002")]
+    {
+        let (id, name, province) = (taxpayer.to_owned(), "示例".to_owned(), "44".to_owned());
+        registry.put_taxpayer(Taxpayer { no: TaxpayerNo(at), id, name, province });
+        registry.put_device(Device {
+            no: DeviceNo(at),
+            id: format!("D{at}"),
+            taxpayer: TaxpayerNo(at),
+            machine_number: machine_number.to_owned(),
+            backend: BackendKind::SoftwareP256,
+            kinds: Kind::ALL.into(),
+            profile: String::new(),
+            enabled: true,
+            test: true,
+            public_key: Vec::new(),
+            connection: None,
+        });
+    }
     let registry = Arc::new(registry);
-    let api = Arc::new(Doubtful { fails, gate: Semaphore::new(0) });
+    let api = Arc::new(Fake::of(mood));
     let source = Arc::new(move || Arc::clone(&registry));
-    let edge = Edge::new(Arc::<Doubtful>::clone(&api), source, Clock::system());
+    let edge = Edge::new(Arc::<Fake>::clone(&api), source, Clock::system(), None);
     (edge, api, PeerCertificate { key, not_after, subject: "CN=test".into() })
 }
 
 #[tokio::test]
 async fn doubt_is_told_where_the_dialect_can_and_never_as_a_failure() {
-    for fails in [None, Some(Reason::Internal), Some(Reason::StoreReadOnly)] {
-        let (edge, api, peer) = doubtful(fails);
+    for mood in [Mood::Doubts, Mood::Breaks(Reason::Internal), Mood::Breaks(Reason::StoreReadOnly)]
+    {
+        let (edge, api, peer) = doubtful(mood);
         api.gate.add_permits(9);
         let platform = vector("interface_issue_utf8.xml");
         let told = edge.post(peer.clone(), "/interface", platform.into()).await.unwrap();
@@ -491,7 +378,7 @@ async fn doubt_is_told_where_the_dialect_can_and_never_as_a_failure() {
 
 #[tokio::test]
 async fn a_serial_is_in_progress_from_decode_on() {
-    let (edge, api, peer) = doubtful(None);
+    let (edge, api, peer) = doubtful(Mood::Doubts);
     let query = || {
         let text = "<?xml version=\"1.0\" encoding=\"utf-8\"?><business id=\"10010\" comment=\"\">\
                     <body yylxdm=\"1\"><kpzdbs>91000000TEST000001~~1</kpzdbs>\
@@ -515,7 +402,7 @@ async fn a_serial_is_in_progress_from_decode_on() {
 
 #[tokio::test]
 async fn the_platform_that_a_message_claims_must_be_the_certificates() {
-    let (edge, api, peer) = doubtful(None);
+    let (edge, api, peer) = doubtful(Mood::Doubts);
     api.gate.add_permits(9);
     let text = String::from_utf8(vector("common_flat_utf8.xml")).unwrap();
     let other = text.replace(PLATFORM, "00000009");
@@ -525,6 +412,32 @@ async fn the_platform_that_a_message_claims_must_be_the_certificates() {
     let stranger = PeerCertificate { key: KeyHash([9; 32]), ..peer };
     let told = edge.post(stranger, "/SKServer/SKDo", text.into()).await.expect("a refusal");
     assert_ne!(between(&told.body, "RETURNCODE"), "0000");
+}
+
+#[tokio::test]
+async fn a_named_device_is_taken_or_refused_and_never_another() {
+    let (edge, api, peer) = doubtful(Mood::Doubts);
+    api.gate.add_permits(9);
+    for (name, is_there) in [
+        ("~~000000000001", true),
+        ("~~D1", true),
+        ("~~", true),
+        ("~~000000000009", false),
+        ("~~000000000002", false),
+        ("~~D2", false),
+        ("~~D9", false),
+    ] {
+        let good = vector("server_10008_gbk.xml");
+        let at = good.windows(14).position(|at| at == b"~~000000000001").unwrap();
+        let named = [&good[..at], name.as_bytes(), &good[at + 14..]].concat();
+        let told = edge.post(peer.clone(), "/SKServer/SKDo", named.into()).await;
+        // In doubt, for which this dialect has no code: it went through.
+        assert_eq!(told.is_none(), is_there, "{name}");
+        if let Some(told) = told {
+            let text = String::from_utf8_lossy(&told.body).into_owned();
+            assert!(text.contains("[NOT_FOUND]"), "{name}: {text}");
+        }
+    }
 }
 
 /// Answers nothing.

@@ -1,6 +1,7 @@
 //! The listener over real sockets: who gets in, what a call carries, what broken callers get.
 
-use crate::support::{Ca, Server, draft, echo, eventually, key_of, metric, refused, tls_of};
+use crate::fake::echo;
+use crate::support::{Ca, Server, draft, eventually, key_of, metric, refused, tls_of};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use skproxy::{
     listener::{Limits, REQUEST_ID_HEADER},

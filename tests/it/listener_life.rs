@@ -1,6 +1,7 @@
 //! The end of connections: drain, age, revoked keys. No call that reached a handler is lost.
 
-use crate::support::{BOUND, Echo, Server, draft, eventually, key_of, metric, tls_of};
+use crate::fake::Fake;
+use crate::support::{BOUND, Server, draft, eventually, key_of, metric, tls_of};
 use skproxy::{
     listener::Limits,
     pb::v1::invoice_service_client::InvoiceServiceClient,
@@ -58,7 +59,7 @@ impl Load {
     }
 
     /// Stops, and checks that a call either got its answer or never reached a handler.
-    async fn finish(self, api: &Echo) {
+    async fn finish(self, api: &Fake) {
         self.stop.store(true, Ordering::Relaxed);
         let ended = tokio::time::timeout(BOUND, self.clients.join_all()).await;
         let failed: Vec<String> = ended.expect("the clients stop").concat();

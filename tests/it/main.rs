@@ -10,7 +10,11 @@ mod daemon;
 #[cfg(test)]
 mod descriptors;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod legacy;
+#[cfg(test)]
+mod legacy_ca;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]

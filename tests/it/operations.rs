@@ -407,7 +407,7 @@ async fn a_device_tells_its_platforms_what_is_registered_and_left() {
     assert_eq!((told.taxpayer_id.as_str(), told.machine_number.as_str()), (id, "000000000004"));
     assert!(told.enabled && !told.draws_numbers && !told.public_key.is_empty(), "{told:?}");
 
-    for (code, first, last) in [("099999999999", 7, 8), ("099999999998", 1, 3)] {
+    for (code, first, last) in [("099999999911", 7, 8), ("099999999811", 1, 3)] {
         let segment = format!("--code {code} --first {first:08} --last {last:08}");
         demo.operated(&format!("stock add --device OTHER --kind e-normal {segment}")).await;
     }

@@ -29,11 +29,11 @@ const DONE: &[(&str, &str)] = &[
     ("device disable OP-D", "enabled=false"),
     ("device enable OP-D", "enabled=true"),
     (
-        "stock add --device OP-D --kind e-normal --code 088888888888 --first 00000001 \
+        "stock add --device OP-D --kind e-normal --code 088888888811 --first 00000001 \
          --last 00000010",
         "last=00000010  left=10",
     ),
-    ("stock list", "code=088888888888"),
+    ("stock list", "code=088888888811"),
     ("stock show OP-D", "first=00000001"),
     ("route list", "province=*"),
     (
@@ -62,13 +62,24 @@ const REFUSED: &[(&str, &str)] = &[
         "FIELD_INVALID",
     ),
     (
-        "stock add --device DEMO-DEVICE-1 --kind e-normal --code 088888888888 --first 00000010 \
+        "stock add --device DEMO-DEVICE-1 --kind e-normal --code 088888888811 --first 00000010 \
          --last 00000020",
         "SEGMENT_OVERLAP",
     ),
     (
-        "stock add --device OP-D --kind e-normal --code 077777777777 --first 00000009 \
+        "stock add --device OP-D --kind e-normal --code 077777777711 --first 00000009 \
          --last 00000001",
+        "FIELD_INVALID",
+    ),
+    // Codes of special invoices (13), and of ten digits, are none of an electronic normal one.
+    (
+        "stock add --device OP-D --kind e-normal --code 077777777713 --first 00000001 \
+         --last 00000009",
+        "FIELD_INVALID",
+    ),
+    (
+        "stock add --device OP-D --kind e-normal --code 0777777777 --first 00000001 \
+         --last 00000009",
         "FIELD_INVALID",
     ),
     (

@@ -3,11 +3,11 @@
 
 use crate::{
     product::{Demo, Process, client, invoice, issue, known, line, resolved, sample, verified},
-    support::{BOUND, eventually},
+    support::{BOUND, eventually, registration},
 };
 use prost::Message as _;
 use rustix::process::Signal;
-use skproxy::{contract::sample::SELLER, pb::v1};
+use skproxy::pb::v1;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -99,19 +99,8 @@ impl Served {
 
     /// Registers everything that one invoice of the sample's seller needs.
     pub(crate) async fn register(&self) {
-        let (id, name, dir) = (SELLER.taxpayer_id, SELLER.name, self.dir.display());
-        for words in [
-            format!("platform add --id P --name 示例平台 --cert {dir}/pki/platform.pem"),
-            format!("taxpayer add --id {id} --name {name} --province 44"),
-            format!("binding add --platform P --taxpayer {id}"),
-            format!(
-                "device add --id D --taxpayer {id} --machine-number 000000000001 \
-                 --backend software-p256 --kind e-normal"
-            ),
-            "stock add --device D --kind e-normal --code 044002600111 --first 00000001 \
-             --last 00090000"
-                .to_owned(),
-        ] {
+        let cert = format!("--cert {}/pki/platform.pem", self.dir.display());
+        for words in registration(&cert, "00090000") {
             self.operate(&words).await;
         }
     }

@@ -56,7 +56,7 @@ async fn each_item_has_its_own_answer_and_a_panic_is_one_too() {
     let mut told = Vec::new();
     while let Some(answer) = next(&mut answers).await.unwrap() {
         told.push(match answer.answer.unwrap() {
-            Answer::Outcome(outcome) => (answer.item, crate::support::echo(Some(outcome)).reason),
+            Answer::Outcome(outcome) => (answer.item, crate::fake::echo(Some(outcome)).reason),
             Answer::Status(status) => (answer.item, format!("code {}", status.code)),
         });
     }

@@ -1,27 +1,25 @@
-//! What the listener's tests share: throw-away certificates, a pipeline that only echoes, a running
-//! listener, and waiting for a state with a bound.
+//! What tests share: throw-away certificates, a running listener, the words that register a house,
+//! and waiting for a state with a bound.
 
+use crate::fake::Fake;
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use skproxy::{
-    clock, identity,
+    contract::sample::SELLER,
+    identity,
     listener::{GrpcSettings, HealthHandle, Limits, Listener, TlsFiles, TlsState, routes},
     metrics::{self, Exporter},
-    model::InvoiceNumber,
-    pb::{codec, v1},
-    pipeline::{InvoicePage, PlatformApi},
-    refusal::{Reason, Refusal},
-    registry::Registry,
+    pb::v1,
     transport::{ClientTls, channel},
 };
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet};
 use tonic::transport::Channel;
 use v1::invoice_service_client::InvoiceServiceClient;
 
@@ -105,166 +103,10 @@ impl Ca {
     }
 }
 
-/// How long a serial that begins with `slow` takes, as a signer would.
-const SLOW: Duration = Duration::from_millis(2);
-
-/// Echoes. A serial that begins with `panic` panics, one that begins with `gate` waits for the
-/// gate, one that begins with `slow` takes a moment, so that there are always calls under way.
-pub(crate) struct Echo {
-    /// Serials that reached the handler.
-    pub(crate) seen: Mutex<Vec<String>>,
-    pub(crate) gate: Semaphore,
-}
-
-impl Default for Echo {
-    fn default() -> Self {
-        Self { seen: Mutex::default(), gate: Semaphore::new(0) }
-    }
-}
-
-impl Echo {
-    pub(crate) fn saw(&self, serial: &str) -> bool {
-        self.seen.lock().unwrap().iter().any(|seen| seen == serial)
-    }
-}
-
-type Peer = Option<identity::PeerCertificate>;
-
-fn echoed(code: String, number: String, reason: String) -> v1::Outcome {
-    let voided = v1::Voided { code, number, reason, ..Default::default() };
-    v1::Outcome { result: Some(v1::outcome::Result::Voided(voided)) }
-}
-
-#[tonic::async_trait]
-impl PlatformApi for Echo {
-    /// The answer's code is the peer's key, its number the length of the undecoded message, its
-    /// reason the remark.
-    async fn issue(
-        &self,
-        peer: Peer,
-        _: Duration,
-        draft: Option<v1::InvoiceDraft>,
-    ) -> Result<v1::Outcome, Refusal> {
-        let draft = draft.unwrap_or_default();
-        self.seen.lock().unwrap().push(draft.serial.clone());
-        assert!(!draft.serial.starts_with("panic"), "as told");
-        if draft.serial.starts_with("gate") {
-            self.gate.acquire().await.unwrap().forget();
-        }
-        if draft.serial.starts_with("slow") {
-            tokio::time::sleep(SLOW).await;
-        }
-        let key = peer.map(|peer| peer.key.hex()).unwrap_or_default();
-        Ok(echoed(key, codec::raw_message().len().to_string(), draft.remark))
-    }
-
-    async fn query_number(
-        &self,
-        _: Peer,
-        _: String,
-        number: InvoiceNumber,
-    ) -> Result<v1::Outcome, Refusal> {
-        Err(Refusal::new(Reason::NotFound, number.to_string()))
-    }
-
-    async fn validate(
-        &self,
-        _: Peer,
-        _: Duration,
-        _: Option<v1::InvoiceDraft>,
-    ) -> Result<v1::ValidateInvoiceResponse, Refusal> {
-        Ok(v1::ValidateInvoiceResponse::default())
-    }
-
-    /// An endless list, which is refused when the cursor says so.
-    async fn list(
-        &self,
-        _: Peer,
-        _: Duration,
-        request: &v1::ListInvoicesRequest,
-    ) -> Result<InvoicePage, Refusal> {
-        if request.cursor == "refuse" {
-            return Err(Refusal::new(Reason::FieldInvalid, "as told"));
-        }
-        let next = request.cursor.parse().unwrap_or(0) + 1;
-        let invoice = |number: u64| v1::ListInvoicesResponse {
-            cursor: number.to_string(),
-            ..v1::ListInvoicesResponse::default()
-        };
-        Ok(InvoicePage { invoices: (next..next + 10).map(invoice).collect(), more: true })
-    }
-
-    async fn void(
-        &self,
-        _: Peer,
-        _: Duration,
-        request: v1::VoidInvoiceRequest,
-    ) -> Result<v1::VoidInvoiceResponse, Refusal> {
-        Err(Refusal::new(Reason::VoidNotAllowed, request.number))
-    }
-
-    async fn describe_device(
-        &self,
-        _: Peer,
-        device_id: String,
-    ) -> Result<v1::DescribeDeviceResponse, Refusal> {
-        Ok(v1::DescribeDeviceResponse { device_id, ..Default::default() })
-    }
-
-    async fn monitor(
-        &self,
-        _: Peer,
-        request: v1::GetMonitorRequest,
-    ) -> Result<v1::GetMonitorResponse, Refusal> {
-        Err(Refusal::new(Reason::NotFound, request.device_id))
-    }
-
-    async fn rates(&self, _: Peer, _: String) -> Result<v1::ListRatesResponse, Refusal> {
-        Ok(v1::ListRatesResponse::default())
-    }
-
-    async fn stock(
-        &self,
-        _: Peer,
-        _: v1::GetStockRequest,
-    ) -> Result<v1::GetStockResponse, Refusal> {
-        Ok(v1::GetStockResponse::default())
-    }
-
-    async fn query(&self, _: Peer, _: String, serial: String) -> Result<v1::Outcome, Refusal> {
-        Err(Refusal::new(Reason::NotFound, serial))
-    }
-
-    /// The answer's number is the deadline in milliseconds.
-    async fn resolve(
-        &self,
-        _: Peer,
-        deadline: Duration,
-        taxpayer_id: String,
-        serial: String,
-    ) -> Result<v1::Outcome, Refusal> {
-        Ok(echoed(taxpayer_id, deadline.as_millis().to_string(), serial))
-    }
-
-    async fn check_red(
-        &self,
-        _: Peer,
-        asked: v1::CheckRedRequest,
-    ) -> Result<v1::CheckRedResponse, Refusal> {
-        Err(Refusal::new(Reason::RedOriginalUnknown, asked.number))
-    }
-
-    async fn describe_self(&self, peer: Peer) -> Result<v1::GetSelfResponse, Refusal> {
-        let now = clock::Clock::system().now();
-        let platform = identity::platform(&Registry::default(), peer.as_ref(), now)?;
-        Ok(v1::GetSelfResponse { platform_id: platform.id.clone(), ..Default::default() })
-    }
-}
-
 /// A listener that runs until it is dropped.
 pub(crate) struct Server {
     pub(crate) ca: Arc<Ca>,
-    pub(crate) api: Arc<Echo>,
+    pub(crate) api: Arc<Fake>,
     pub(crate) tls: Arc<TlsState>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) health: HealthHandle,
@@ -280,7 +122,7 @@ impl Server {
         let files =
             TlsFiles { certificate: server.certificate, key: server.key, client_ca: ca.pem() };
         let tls = Arc::new(TlsState::load(files).unwrap());
-        let api = Arc::new(Echo::default());
+        let api = Arc::new(Fake::default());
         Self::over(ca, tls, api, limits, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
@@ -293,11 +135,11 @@ impl Server {
     async fn over(
         ca: Arc<Ca>,
         tls: Arc<TlsState>,
-        api: Arc<Echo>,
+        api: Arc<Fake>,
         limits: Limits,
         address: SocketAddr,
     ) -> Self {
-        let (routes, health) = routes(Arc::<Echo>::clone(&api), GrpcSettings::default()).await;
+        let (routes, health) = routes(Arc::<Fake>::clone(&api), GrpcSettings::default()).await;
         let listener = Listener::new(Arc::clone(&tls), routes, limits);
         let socket = TcpListener::bind(address).await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -338,10 +180,21 @@ pub(crate) fn draft(serial: &str, remark: String) -> v1::IssueInvoiceRequest {
     v1::IssueInvoiceRequest { draft: Some(draft) }
 }
 
-/// What `Echo` put into the outcome.
-pub(crate) fn echo(outcome: Option<v1::Outcome>) -> v1::Voided {
-    match outcome.and_then(|outcome| outcome.result) {
-        Some(v1::outcome::Result::Voided(voided)) => voided,
-        other => panic!("no echo: {other:?}"),
-    }
+/// The operators' commands that register platform `P` (with `platform`, more words of its own), the
+/// sample's seller, device `D` and the numbers 00000001 to `last` of it.
+pub(crate) fn registration(platform: &str, last: &str) -> [String; 5] {
+    let (id, name) = (SELLER.taxpayer_id, SELLER.name);
+    [
+        format!("platform add --id P --name 示例平台 {platform}").trim_end().to_owned(),
+        format!("taxpayer add --id {id} --name {name} --province 44"),
+        format!("binding add --platform P --taxpayer {id}"),
+        format!(
+            "device add --id D --taxpayer {id} --machine-number 000000000001 \
+             --backend software-p256 --kind e-normal"
+        ),
+        format!(
+            "stock add --device D --kind e-normal --code 044002600111 --first 00000001 \
+             --last {last}"
+        ),
+    ]
 }

@@ -6,6 +6,7 @@ mod rates;
 mod red;
 mod softened;
 mod texts;
+mod vectors;
 
 use super::{sample::SELLER, *};
 use crate::refusal::{Reason, Refusal};

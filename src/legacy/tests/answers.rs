@@ -109,12 +109,14 @@ fn an_envelope_is_answered_with_its_own_header_and_content_in_its_own_encoding()
     assert_eq!(charset::decode(&inner).unwrap().1, Charset::Gbk);
     let sealed = reply.print_sealed(&Answer::Invoices(vec![found()]), |body| {
         assert!(body.starts_with(b"<?xml"));
-        Content::Cms(b"sealed".to_vec())
+        Some(Content::Cms(b"sealed".to_vec()))
     });
     let Printed::Message(bytes) = sealed else { panic!("held") };
     let sealed = String::from_utf8_lossy(&bytes);
     let expect = format!("<content>{}</content>", STANDARD.encode("sealed"));
     assert!(sealed.contains("<encryptCode>2</encryptCode>") && sealed.contains(&expect));
+    let held = reply.print_sealed(&Answer::Invoices(vec![found()]), |_| None);
+    assert_eq!(held, Printed::HoldThenClose, "what cannot be sealed goes out no other way");
 }
 
 #[test]

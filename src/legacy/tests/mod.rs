@@ -3,9 +3,12 @@
 
 mod answers;
 mod bad_input;
+mod both_edges;
 mod ca;
 mod decode;
 mod laws;
+mod seal;
+mod vectors;
 
 use super::{Call, Fault, Interface, Issue, LegacyRequest, decode_business, decode_interface};
 use crate::pb::v1 as pb;

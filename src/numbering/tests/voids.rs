@@ -91,6 +91,7 @@ impl World {
                     test: true,
                     public_key: Vec::new(),
                     wrapped_key: None,
+                    connection: None,
                 };
                 round.add_device("t", new).unwrap();
             }

@@ -5,7 +5,7 @@ use super::{Finished, Job, Source};
 use crate::{
     model::{DeviceNo, InvoiceNumber, Kind},
     signer::{Backend, DeviceAnswer, DeviceNumbered, Signed, SignerError},
-    store::{Assignment, Claim, Durable},
+    store::{Claim, Durable},
 };
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -127,9 +127,6 @@ fn sign(backend: &mut Backend, claim: &Durable<Claim>) -> Result<Signed, SignerE
 
 fn query(backend: &mut Backend, claim: &Durable<Claim>) -> Result<Found, SignerError> {
     let device = device(backend, claim.device)?;
-    let Assignment::ByDevice { device_serial, .. } = &claim.assignment else {
-        return Err(refused(claim.device, "the claim has its number already"));
-    };
     if let Some(answer) = device.recover(claim)? {
         return Ok(Found::Issued(answer));
     }
