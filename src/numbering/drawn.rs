@@ -118,12 +118,16 @@ impl Round<'_> {
         self.unheld(&answer.number)
     }
 
-    /// Whether a number that a device drew belongs to nobody else.
-    fn unheld(&self, number: &InvoiceNumber) -> Result<(), String> {
+    /// Numbers that became a claim's in this round because a device drew them, voided ones too.
+    pub(super) fn drawn_now(&self) -> impl Iterator<Item = &InvoiceNumber> {
         let issued = self.batch.issued.iter().filter_map(|issued| issued.drawn.as_ref());
         let voided = self.batch.voided.iter().filter_map(|voided| voided.number.as_ref());
-        let mut drawn_now = issued.map(|(drawn, ..)| drawn).chain(voided);
-        let held = drawn_now.any(|drawn| drawn == number)
+        issued.map(|(drawn, ..)| drawn).chain(voided)
+    }
+
+    /// Whether a number that a device drew belongs to nobody else.
+    fn unheld(&self, number: &InvoiceNumber) -> Result<(), String> {
+        let held = self.drawn_now().any(|drawn| drawn == number)
             || self.batch.claims.iter().any(|claim| {
                 open_of(claim).number == *number
                     && matches!(claim.assignment, Assignment::Numbered { .. })

@@ -308,8 +308,7 @@ impl Round<'_> {
     }
 
     fn no_overlap(&self, first: &InvoiceNumber, last: u32) -> Result<(), Refusal> {
-        let drawn_now = self.batch.issued.iter().filter_map(|issued| issued.drawn.as_ref());
-        let mut drawn_now = drawn_now.map(|(number, ..)| number);
+        let mut drawn_now = self.drawn_now();
         let stored = self.store.any_number(first, last).map_err(|error| unreadable(&error))?;
         let drawn = stored
             || drawn_now.any(|number| {

@@ -405,7 +405,7 @@ impl<'a> Walk<'a> {
             .query_row(
                 "SELECT count(*) FROM number JOIN claim ON claim.id = number.claim
                  JOIN series ON series.no = claim.series JOIN device ON device.no = series.device
-                 WHERE device.backend = 'simulated-device'",
+                 WHERE device.backend IN ('skserver', 'simulated-device')",
                 [],
                 |row| row.get(0),
             )

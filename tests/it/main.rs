@@ -10,6 +10,8 @@ mod daemon;
 #[cfg(test)]
 mod descriptors;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod legacy;

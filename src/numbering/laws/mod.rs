@@ -228,3 +228,15 @@ fn a_segment_that_is_used_up_in_the_round_that_adds_it_stays_known() {
     world.step(&step(vec![add(0), add(1), assign(0), assign(1)])).unwrap();
     world.step(&step(vec![add(0)])).unwrap();
 }
+
+#[test]
+fn a_number_that_a_device_drew_for_a_void_of_the_same_round_belongs_to_no_segment() {
+    let step = |ops| Step { ops, end: End::Committed, seconds: 0 };
+    let asked = Op::Assign { platform: 0, serial: 0, content: 0, target: 3, expired: false };
+    let mut world = World::new();
+    world.step(&step(vec![Op::DeviceNext { ahead: 0 }, asked])).unwrap();
+    let said = Some(Answer::OtherSerial);
+    let void = Op::VoidDrawn { pick: 0, said, unchanged: false };
+    let add = Op::AddSegment { target: 0, code: 2, first: 25, len: 5 };
+    world.step(&step(vec![void, add])).unwrap();
+}
