@@ -144,6 +144,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_clock_that_jumped_stamps_nothing_until_it_is_back",
     ),
     (
+        Reason::SignerAnswerInvalid,
+        "tests/it/devices.rs",
+        "a_crypto_machine_signs_and_its_wrong_answer_freezes_the_series",
+    ),
+    (
         Reason::DeviceUnavailable,
         "tests/it/operators.rs",
         "a_disabled_device_takes_no_new_invoice_until_it_is_enabled",
@@ -240,7 +245,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::NumberMismatch, "device signers"),
     (Reason::DevicePinLocked, "device signers"),
     (Reason::DeviceCertInvalid, "device signers"),
-    (Reason::SignerAnswerInvalid, "device signers"),
     (Reason::UploadIncomplete, "write-back to devices"),
     (Reason::ReconcileMismatch, "reconciliation"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
