@@ -36,6 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
         enabled: true,
         test: true,
         public_key: Vec::new(),
+        connection: None,
     };
     let now = CstTime::from_unix(1_780_000_000).expect("a day of 2026");
     for name in PROFILES.names() {
