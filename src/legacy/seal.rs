@@ -9,7 +9,7 @@ use crate::{
     model::CstTime,
     pb::v1::SignatureAlgorithm,
     signer,
-    transport::{TlsError, certificates, private_key},
+    transport::{Stamp, TlsError, certificates, private_key, stamps, watch},
 };
 use arc_swap::ArcSwap;
 use aws_lc_rs::{
@@ -22,11 +22,11 @@ use der::{
 };
 use rustls::pki_types::PrivateKeyDer;
 use std::{
-    fmt, fs,
+    fmt,
     future::Future,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
@@ -38,9 +38,6 @@ const SIGNING_TIME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 
-/// How often the files are looked at; as those of TLS.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
-
 /// Where certificate and key are, both PEM.
 #[derive(Debug, Clone)]
 pub struct SealFiles {
@@ -48,6 +45,12 @@ pub struct SealFiles {
     pub certificate: PathBuf,
     /// Its private key, P-256.
     pub key: PathBuf,
+}
+
+impl SealFiles {
+    fn paths(&self) -> [&Path; 2] {
+        [&self.certificate, &self.key]
+    }
 }
 
 /// Why answers cannot be signed.
@@ -75,8 +78,7 @@ pub struct Seal {
     stamps: Mutex<Stamps>,
 }
 
-/// When each file changed last and its length; `None` for what cannot be read.
-type Stamps = [Option<(SystemTime, u64)>; 2];
+type Stamps = [Stamp; 2];
 
 impl Seal {
     /// Reads the files.
@@ -85,7 +87,7 @@ impl Seal {
     /// When one cannot be read, the key is not P-256, or the certificate is not the key's.
     pub fn load(files: SealFiles) -> Result<Self, SealError> {
         // The stamps come first: a file that changes in between is read again.
-        let stamps = Mutex::new(stamps(&files));
+        let stamps = Mutex::new(stamps(files.paths()));
         let current = ArcSwap::from_pointee(Identity::read(&files)?);
         Ok(Self { files, current, stamps })
     }
@@ -96,7 +98,7 @@ impl Seal {
     /// As `load`; the identity in force stays, and the failure is logged.
     pub fn reload(&self) -> Result<(), SealError> {
         if let Ok(mut known) = self.stamps.lock() {
-            *known = stamps(&self.files);
+            *known = stamps(self.files.paths());
         }
         match Identity::read(&self.files) {
             Ok(identity) => {
@@ -114,23 +116,12 @@ impl Seal {
 
     /// Looks at the files every five seconds, until `stop`.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
-        let mut every = tokio::time::interval(WATCH_EVERY);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = every.tick() => {
-                    let seal = Arc::clone(&self);
-                    // What went wrong is logged by `reload`.
-                    drop(tokio::task::spawn_blocking(move || seal.reload_if_changed()).await);
-                }
-            }
-        }
+        watch(self, Self::reload_if_changed, stop).await;
     }
 
     /// Reads the files again if one of them changed since they were read last.
     pub(super) fn reload_if_changed(&self) {
-        if self.stamps.lock().is_ok_and(|known| *known != stamps(&self.files)) {
+        if self.stamps.lock().is_ok_and(|known| *known != stamps(self.files.paths())) {
             // What went wrong is logged by `reload`.
             drop(self.reload());
         }
@@ -144,13 +135,6 @@ impl Seal {
     pub(super) fn sign(&self, content: &[u8], at: CstTime) -> Result<Vec<u8>, SealError> {
         self.current.load().sign(content, at)
     }
-}
-
-fn stamps(files: &SealFiles) -> Stamps {
-    [&files.certificate, &files.key].map(|path| {
-        let about = fs::metadata(path).ok()?;
-        Some((about.modified().ok()?, about.len()))
-    })
 }
 
 struct Identity {

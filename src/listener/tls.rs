@@ -7,7 +7,9 @@
 
 use crate::{
     metrics::metrics,
-    transport::{ALPN_H2, TlsError, certificates, private_key, provider, roots},
+    transport::{
+        ALPN_H2, Stamp, TlsError, certificates, private_key, provider, roots, stamps, watch,
+    },
 };
 use arc_swap::ArcSwap;
 use rustls::{
@@ -16,15 +18,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use std::{
-    fs,
     future::Future,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
 };
-
-/// How often the files are looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 /// Where the server's certificate and the client CAs are, all PEM.
 #[derive(Debug, Clone)]
@@ -41,14 +38,6 @@ impl TlsFiles {
     fn paths(&self) -> [&Path; 3] {
         [&self.certificate, &self.key, &self.client_ca]
     }
-
-    /// When each file changed last and its length; `None` for what cannot be read.
-    fn stamps(&self) -> Stamps {
-        self.paths().map(|path| {
-            let about = fs::metadata(path).ok()?;
-            Some((about.modified().ok()?, about.len()))
-        })
-    }
 }
 
 /// Which protocol is spoken behind the handshake.
@@ -58,7 +47,7 @@ enum Edge {
     Legacy,
 }
 
-type Stamps = [Option<(SystemTime, u64)>; 3];
+type Stamps = [Stamp; 3];
 
 /// The server's TLS configuration, which can be read again while it serves. Open connections stay.
 #[derive(Debug)]
@@ -89,7 +78,7 @@ impl TlsState {
 
     fn load_for(files: TlsFiles, edge: Edge) -> Result<Self, TlsError> {
         // The stamps come first: a file that changes in between is read again.
-        let stamps = Mutex::new(files.stamps());
+        let stamps = Mutex::new(stamps(files.paths()));
         let current = ArcSwap::from_pointee(server_config(&files, edge)?);
         Ok(Self { files, edge, current, stamps })
     }
@@ -106,8 +95,8 @@ impl TlsState {
     /// When a file cannot be read or used; the configuration in force stays, and the failure is
     /// logged and counted.
     pub fn reload(&self) -> Result<(), TlsError> {
-        if let Ok(mut stamps) = self.stamps.lock() {
-            *stamps = self.files.stamps();
+        if let Ok(mut known) = self.stamps.lock() {
+            *known = stamps(self.files.paths());
         }
         match server_config(&self.files, self.edge) {
             Ok(config) => {
@@ -131,7 +120,7 @@ impl TlsState {
     /// # Errors
     /// As `reload`; once for each change.
     pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let changed = self.stamps.lock().is_ok_and(|stamps| *stamps != self.files.stamps());
+        let changed = self.stamps.lock().is_ok_and(|known| *known != stamps(self.files.paths()));
         if changed {
             self.reload()?;
         }
@@ -140,18 +129,8 @@ impl TlsState {
 
     /// Looks at the files every five seconds, until `stop`.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
-        let mut every = tokio::time::interval(WATCH_EVERY);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = every.tick() => {
-                    let state = Arc::clone(&self);
-                    // What went wrong is logged and counted by `reload`.
-                    drop(tokio::task::spawn_blocking(move || state.reload_if_changed()).await);
-                }
-            }
-        }
+        // What went wrong is logged and counted by `reload`.
+        watch(self, |state| drop(state.reload_if_changed()), stop).await;
     }
 }
 

@@ -4,7 +4,9 @@
 mod client;
 mod coalesce;
 mod pem;
+mod watch;
 
 pub use client::{ClientIo, ClientTls, ConnectError, channel, connect, lazy_channel};
 pub use coalesce::CoalesceIo;
 pub use pem::{ALPN_H2, TlsError, certificates, private_key, provider, roots};
+pub use watch::{Stamp, stamps, watch};

@@ -2,51 +2,19 @@
 //! issues, the authority verifies, and what goes wrong in the device costs the device alone.
 
 use crate::{
-    product::{BINARY, Demo, Process, invoice, issue, known, receipt},
+    library::Emulator,
+    product::{Demo, Process, invoice, issue, known, receipt},
     support::eventually,
 };
 use skproxy::{
     contract::sample::{self, SELLER},
     pb::v1,
 };
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use v1::outcome::Result as Wire;
 
 fn paper(serial: &str) -> v1::InvoiceDraft {
     v1::InvoiceDraft { kind: v1::InvoiceKind::NormalPaper.into(), ..sample::draft(serial, SELLER) }
-}
-
-/// A copy of an emulated library, which reads its control file at each call.
-fn emulator(dir: &Path, name: &str, control: &str) -> PathBuf {
-    let examples = Path::new(BINARY).with_file_name("examples");
-    let built = examples.join(format!("lib{name}.so"));
-    if !built.exists() {
-        let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".to_owned()));
-        cargo.args(["build", "--quiet", "--locked", "--example", name]);
-        let target = examples.parent().and_then(Path::parent).unwrap();
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(target);
-        assert!(cargo.status().unwrap().success(), "{name}");
-    }
-    let library = dir.join("emulator.so");
-    fs::copy(built, &library).unwrap();
-    order(dir, control);
-    library
-}
-
-fn order(dir: &Path, control: &str) {
-    fs::write(dir.join("new"), control).unwrap();
-    fs::rename(dir.join("new"), dir.join("emulator.so.control")).unwrap();
-}
-
-fn calls(dir: &Path, function: &str) -> usize {
-    let log = fs::read_to_string(dir.join("emulator.so.calls")).unwrap_or_default();
-    log.lines().filter(|line| *line == function).count()
 }
 
 fn write_pin(dir: &Path, pin: &str) {
@@ -80,11 +48,11 @@ async fn usable(demo: &Demo) {
 async fn a_crypto_machine_signs_and_its_wrong_answer_freezes_the_series() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(&dir.path().join("demo")).await;
-    let library = emulator(dir.path(), "sdf_emulator", "pin secret-1\n");
+    let machine = Emulator::new("sdf_emulator", "pin secret-1\n");
     write_pin(dir.path(), "secret-1");
     let connection = format!(
         "--module {} --key-index 1 --pin-file {} --sessions 2",
-        library.display(),
+        machine.library().display(),
         dir.path().join("pin").display()
     );
     demo.operated(&add("sdf", &connection)).await;
@@ -94,7 +62,7 @@ async fn a_crypto_machine_signs_and_its_wrong_answer_freezes_the_series() {
     let first = issue(&mut client, paper("HW1")).await.unwrap();
     assert_eq!(first.signature_algorithm(), v1::SignatureAlgorithm::Sm2Sm3);
     receipt(&mut client, "HW1").await;
-    order(dir.path(), "pin secret-1\nwrong_key\n");
+    machine.control("pin secret-1\nwrong_key\n");
     let mut request = tonic::Request::new(v1::IssueInvoiceRequest { draft: Some(paper("HW2")) });
     request.set_timeout(Duration::from_secs(3));
     let answer =
@@ -103,7 +71,7 @@ async fn a_crypto_machine_signs_and_its_wrong_answer_freezes_the_series() {
     let series = demo.operated("series show HW").await;
     let frozen = series["series"][0]["frozen_reason"].as_str().unwrap().to_owned();
     assert!(frozen.contains("SIGNER_ANSWER_INVALID"), "{frozen}");
-    order(dir.path(), "pin secret-1\n");
+    machine.control("pin secret-1\n");
     let reason = "--kind normal-paper --reason repaired --yes";
     demo.operated(&format!("series unfreeze --device HW {reason}")).await;
     demo.end().await;
@@ -120,25 +88,25 @@ async fn a_crypto_machine_signs_and_its_wrong_answer_freezes_the_series() {
 async fn a_wrong_pin_costs_one_try_for_ever_until_an_operator_unlocks() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(&dir.path().join("demo")).await;
-    let library = emulator(dir.path(), "skf_emulator", "pin secret-1\ntries 6\n");
+    let key = Emulator::new("skf_emulator", "pin secret-1\ntries 6\n");
     write_pin(dir.path(), "wrong-pin");
     let connection = format!(
         "--module {} --device-name EMU-1 --application TAX --container KEY-1 --pin-file {}",
-        library.display(),
+        key.library().display(),
         dir.path().join("pin").display()
     );
     for _ in 0..3 {
         let refused = demo.operate(&add("skf", &connection)).await;
         assert_eq!(refused.code, Some(1), "{refused:?}");
     }
-    assert_eq!(calls(dir.path(), "SKF_VerifyPIN"), 1, "one try, and no more");
+    assert_eq!(key.calls("SKF_VerifyPIN"), 1, "one try, and no more");
     demo.end().await;
     let demo = Demo::start(&dir.path().join("demo")).await;
     write_pin(dir.path(), "secret-1");
     let refused = demo.operate(&add("skf", &connection)).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("unlock"), "{refused:?}");
-    assert_eq!(calls(dir.path(), "SKF_VerifyPIN"), 1, "the record outlives the daemon");
+    assert_eq!(key.calls("SKF_VerifyPIN"), 1, "the record outlives the daemon");
     demo.end().await;
 }
 

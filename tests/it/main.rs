@@ -18,6 +18,9 @@ mod legacy;
 #[cfg(test)]
 mod legacy_ca;
 #[cfg(test)]
+#[path = "../emulators/library.rs"]
+mod library;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod listener_life;

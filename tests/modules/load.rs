@@ -1,6 +1,6 @@
 //! Libraries that are none, and libraries of another standard.
 
-use crate::emulator::{Emulator, fails};
+use crate::{emulator::fails, library::Emulator};
 use skproxy::signer::sidecar::{Class, ModuleError, Sdf, Skf, SkfToken};
 use std::path::Path;
 

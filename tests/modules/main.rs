@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod emulator;
 #[cfg(test)]
+#[path = "../emulators/library.rs"]
+mod library;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod sdf;

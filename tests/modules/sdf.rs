@@ -1,6 +1,9 @@
 //! An emulated crypto machine behind SDF.
 
-use crate::emulator::{Emulator, Outside, fails};
+use crate::{
+    emulator::{Outside, fails, wait_for},
+    library::Emulator,
+};
 use skproxy::{
     secret::Secret,
     signer::sidecar::{Class, Module, ModuleError, ModuleSession, Sdf, Tries},
@@ -240,7 +243,7 @@ fn calls_that_hang_hold_no_other_and_are_not_ended_here() {
     emulator.control(&with_pin("hang SDF_InternalSign_ECC"));
     thread::scope(|scope| {
         let calls = hung.map(|mut session| scope.spawn(move || sign(session.as_mut())));
-        emulator.wait_for("SDF_InternalSign_ECC", 2);
+        wait_for(&emulator, "SDF_InternalSign_ECC", 2);
         // What needs no signature goes on beside them.
         module.find_key("2").unwrap();
         drop(other);

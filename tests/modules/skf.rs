@@ -1,6 +1,9 @@
 //! An emulated key behind SKF.
 
-use crate::emulator::{Emulator, Outside, fails};
+use crate::{
+    emulator::{Outside, fails, wait_for},
+    library::Emulator,
+};
 use skproxy::{
     secret::Secret,
     signer::sidecar::{Class, Module, ModuleError, ModuleSession, Skf, SkfToken, Tries},
@@ -331,7 +334,7 @@ fn a_call_that_hangs_holds_the_key_and_is_not_ended_here() {
     emulator.control("hang SKF_ECCSignData");
     thread::scope(|scope| {
         let call = scope.spawn(move || sign(session.as_mut()));
-        emulator.wait_for("SKF_ECCSignData", 1);
+        wait_for(&emulator, "SKF_ECCSignData", 1);
         let module = &module;
         let other = scope.spawn(move || module.tries());
         assert!(!call.is_finished() && !other.is_finished());
