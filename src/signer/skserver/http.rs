@@ -120,13 +120,18 @@ impl Link {
         repeat: Repeat,
     ) -> Result<Bytes, Failure> {
         let reused = self.connection.is_some();
-        match self.attempt(body, deadline) {
-            Err(Failure::NotSent(_)) if reused => self.attempt(body, deadline),
-            Err(Failure::Lost(_)) if reused && repeat == Repeat::Once => {
-                self.attempt(body, deadline)
-            }
-            result => result,
+        let result = self.attempt(body, deadline);
+        let may_repeat = match &result {
+            Err(Failure::NotSent(_)) => reused,
+            Err(Failure::Lost(_)) => reused && repeat == Repeat::Once,
+            Ok(_) => false,
+        };
+        // A timer of no time at all still lets a quick server answer: the deadline says when to
+        // stop, not the second attempt.
+        if may_repeat && clock::monotonic() < deadline {
+            return self.attempt(body, deadline);
         }
+        result
     }
 
     /// Ends the connection; the next call makes a new one.
