@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "skproxy/v1/services.proto",
     "skproxy/admin/v1/admin_service.proto",
     "skproxy/authority/v1/authority_service.proto",
+    "skproxy/authority/v1/simulator_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

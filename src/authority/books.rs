@@ -203,6 +203,7 @@ impl Books {
             batch_id: request.batch_id.clone(),
             accepted_at,
             verdicts: verdicts.collect::<Result<_, _>>()?,
+            ..ReceiptStatement::default()
         }
         .encode_to_vec();
         let signature = self.receipt_key.sign(&statement).map_err(BooksError::Sign)?;

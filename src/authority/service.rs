@@ -12,7 +12,7 @@ use crate::{
     model::Kind,
     pb::{
         authority::v1::{
-            AcquireSegmentRequest, AcquireSegmentResponse, CodeHead, GetReceiptRequest,
+            self as wire, AcquireSegmentRequest, AcquireSegmentResponse, CodeHead, GetReceiptRequest,
             GetReceiptResponse, GetSeriesHeadRequest, GetSeriesHeadResponse, Receipt,
             RegisterDeviceRequest, RegisterDeviceResponse, SubmitBatchRequest, SubmitBatchResponse,
             acceptance_service_server::AcceptanceService,
@@ -95,7 +95,10 @@ impl AcceptanceService for Acceptance {
             return Err(status::invalid("items: 1 to 1000 are needed"));
         }
         let receipt = self.call(move |books| books.submit(&request)).await?;
-        Ok(Response::new(SubmitBatchResponse { receipt: Some(self.outgoing(receipt)) }))
+        Ok(Response::new(SubmitBatchResponse {
+            receipt: Some(self.outgoing(receipt)),
+            acceptance_serial: String::new(),
+        }))
     }
 
     async fn get_receipt(
@@ -105,7 +108,10 @@ impl AcceptanceService for Acceptance {
         let batch_id = request.into_inner().batch_id;
         check_id("batch_id", &batch_id)?;
         let receipt = self.call(move |books| books.receipt(&batch_id)).await?;
-        Ok(Response::new(GetReceiptResponse { receipt: Some(self.outgoing(receipt)) }))
+        Ok(Response::new(GetReceiptResponse {
+            receipt: Some(self.outgoing(receipt)),
+            acceptance_serial: String::new(),
+        }))
     }
 
     async fn get_series_head(
@@ -156,6 +162,64 @@ impl AcceptanceService for Acceptance {
         let device = RegisteredDevice { taxpayer: taxpayer_id, public_key };
         self.call(move |books| books.register(&device_id, &device)).await?;
         Ok(Response::new(RegisterDeviceResponse {}))
+    }
+
+    async fn confirm_segment(
+        &self,
+        _: Request<wire::ConfirmSegmentRequest>,
+    ) -> Result<Response<wire::ConfirmSegmentResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    async fn return_segment(
+        &self,
+        _: Request<wire::ReturnSegmentRequest>,
+    ) -> Result<Response<wire::ReturnSegmentResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    async fn get_segment_request(
+        &self,
+        _: Request<wire::GetSegmentRequestRequest>,
+    ) -> Result<Response<wire::GetSegmentRequestResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    async fn get_monitor(
+        &self,
+        _: Request<wire::GetMonitorRequest>,
+    ) -> Result<Response<wire::GetMonitorResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    async fn report_period(
+        &self,
+        _: Request<wire::ReportPeriodRequest>,
+    ) -> Result<Response<wire::ReportPeriodResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    async fn clear_period(
+        &self,
+        _: Request<wire::ClearPeriodRequest>,
+    ) -> Result<Response<wire::ClearPeriodResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    async fn get_summary(
+        &self,
+        _: Request<wire::GetSummaryRequest>,
+    ) -> Result<Response<wire::GetSummaryResponse>, Status> {
+        Err(status::not_built())
+    }
+
+    type ListHeldStream = tokio_stream::Empty<Result<wire::ListHeldResponse, Status>>;
+
+    async fn list_held(
+        &self,
+        _: Request<wire::ListHeldRequest>,
+    ) -> Result<Response<Self::ListHeldStream>, Status> {
+        Err(status::not_built())
     }
 }
 

@@ -8,6 +8,11 @@ pub(super) fn invalid(what: &str) -> Status {
     Status::invalid_argument(what)
 }
 
+/// A call that this version does not offer.
+pub(super) fn not_built() -> Status {
+    Status::unimplemented("not built yet")
+}
+
 /// A call that may be sent again.
 pub(super) fn unavailable(why: &str) -> Status {
     Status::unavailable(why)

@@ -255,6 +255,7 @@ mod tests {
             batch_id: BATCH.0.to_vec(),
             accepted_at: "2026-01-02T03:04:05+08:00".to_owned(),
             verdicts: verdicts.collect(),
+            ..ReceiptStatement::default()
         }
     }
 
