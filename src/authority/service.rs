@@ -12,10 +12,10 @@ use crate::{
     model::Kind,
     pb::{
         authority::v1::{
-            self as wire, AcquireSegmentRequest, AcquireSegmentResponse, CodeHead, GetReceiptRequest,
-            GetReceiptResponse, GetSeriesHeadRequest, GetSeriesHeadResponse, Receipt,
-            RegisterDeviceRequest, RegisterDeviceResponse, SubmitBatchRequest, SubmitBatchResponse,
-            acceptance_service_server::AcceptanceService,
+            self as wire, AcquireSegmentRequest, AcquireSegmentResponse, CodeHead,
+            GetReceiptRequest, GetReceiptResponse, GetSeriesHeadRequest, GetSeriesHeadResponse,
+            Receipt, RegisterDeviceRequest, RegisterDeviceResponse, SubmitBatchRequest,
+            SubmitBatchResponse, acceptance_service_server::AcceptanceService,
         },
         v1 as pb,
     },

@@ -33,6 +33,8 @@ pub(super) struct Rules<'a> {
     pub(super) color: Option<Color>,
     /// Differential taxing (差额征税).
     pub(super) differential: bool,
+    /// The device's own list of rates, ascending; empty when it was not told.
+    pub(super) authorised_rates: &'a [i32],
 }
 
 impl Rules<'_> {
@@ -99,7 +101,8 @@ pub fn check(
     let kind = kind(&mut findings, wire.kind, target.device);
     let color = color(&mut findings, wire.color, target);
     let differential = wire.tax_method == i32::from(pb::TaxMethod::Differential);
-    let rules = Rules { profile, kind, color, differential };
+    let authorised_rates = target.authorised_rates;
+    let rules = Rules { profile, kind, color, differential, authorised_rates };
     party::seller(&mut findings, wire.seller.as_ref(), target.taxpayer, profile);
     party::buyer(&mut findings, wire.buyer.as_ref(), rules);
     header(&mut findings, wire, rules);
@@ -123,6 +126,7 @@ pub fn check(
         totals,
         original,
         valid_until: last_day.and_then(CstTime::last_of),
+        zero_limit: profile.limits.zero,
         warnings,
     })
 }

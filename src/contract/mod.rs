@@ -40,7 +40,7 @@ use crate::{
     },
     pb::v1 as pb,
     refusal::{Severity, Violation},
-    registry::{Device, Taxpayer},
+    registry::{Device, Taxpayer, ZeroLimit},
 };
 
 /// SHA-256 over the canonical encoding of what the caller sent, 32 bytes. Two drafts with one
@@ -77,6 +77,9 @@ pub struct Target<'a> {
     /// Whether red-letter invoices (红字发票) are offered. Without the blue invoices' balances nobody
     /// can know how much is left to correct, so a caller that keeps none says no.
     pub red_offered: bool,
+    /// Rates that the device's own list authorises (核定税率), ascending; empty when it was not told.
+    /// Unit: millionths.
+    pub authorised_rates: &'a [i32],
 }
 
 /// A draft that met every rule of its device's profile. Later stages take it and never check again.
@@ -102,6 +105,8 @@ pub struct Checked {
     /// Dated rules were met up to here, the last second of a day; the assigning commit looks
     /// again. `None`: no dated rule ends.
     pub valid_until: Option<CstTime>,
+    /// What a limit of zero in the monitor data means, by the profile.
+    pub zero_limit: ZeroLimit,
     /// Rules that were violated and did not refuse, at most 64, in the order of the fields.
     pub warnings: Vec<Violation>,
 }

@@ -32,6 +32,14 @@ impl LineCheck<'_, '_> {
             let (en, zh) = ("a special invoice has no zero rate", "专用发票不得使用零税率");
             self.add(FIELD, Reason::SpecialKindRule, en, zh);
         }
+        // The device's list is the last word; a red invoice carries the rate of its blue one.
+        let listed = self.rules.authorised_rates;
+        let red = self.rules.color == Some(Color::Red);
+        if !red && !listed.is_empty() && listed.binary_search(&rate).is_err() {
+            let (en, zh) = ("is not on the device's list", "该税率不在设备核定税率之内");
+            self.add(FIELD, Reason::RateNotAuthorised, en, zh);
+            return None;
+        }
         match rates.judge(rate, day) {
             RateVerdict::Valid(period) => self.valid_rate(period),
             // A red invoice carries the rate of its blue one, which may be an old one.

@@ -84,14 +84,45 @@ pub struct Monitor {
     pub issue_deadline: Option<CstTime>,
     /// Single-invoice limit (dzkpxe).
     pub single_limit_fen: Option<i64>,
+    /// Cumulative limit, blue (zsljxe).
+    pub blue_limit_fen: Option<i64>,
+    /// Cumulative limit, red (fsljxe).
+    pub red_limit_fen: Option<i64>,
+    /// Whether a red invoice needs its original in the device (fsfpbz).
+    pub red_needs_original: Option<bool>,
+    /// Days within which a red invoice is allowed (fsfpts).
+    pub red_days: Option<u64>,
     /// Offline hours (lxkpsc).
-    pub offline_hours: Option<u32>,
+    pub offline_hours: Option<u64>,
     /// Offline invoices (lxkpzs).
     pub offline_count: Option<u64>,
     /// Offline amount, blue (lxzsljje).
     pub offline_amount_fen: Option<i64>,
+    /// Offline amount, red (lxfsljje).
+    pub offline_red_fen: Option<i64>,
     /// Upload deadline, day of month 0 to 31 (scjzrq).
-    pub upload_day: Option<u8>,
+    pub upload_day: Option<u64>,
+}
+
+impl Monitor {
+    /// From the proxy's own answer.
+    #[must_use]
+    pub fn of(kind: Kind, told: &pb::GetMonitorResponse) -> Self {
+        Self {
+            kind,
+            issue_deadline: CstTime::parse(&told.issue_deadline),
+            single_limit_fen: told.single_limit_fen,
+            blue_limit_fen: told.blue_limit_fen,
+            red_limit_fen: told.red_limit_fen,
+            red_needs_original: told.red_needs_original,
+            red_days: told.red_days,
+            offline_hours: told.offline_hours,
+            offline_count: told.offline_count,
+            offline_amount_fen: told.offline_blue_fen,
+            offline_red_fen: told.offline_red_fen,
+            upload_day: told.upload_day,
+        }
+    }
 }
 
 /// An answer.

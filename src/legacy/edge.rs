@@ -207,15 +207,8 @@ impl Edge {
                 let kind = about.kind.map_or(0, |kind| kind.to_wire().into());
                 let request = pb::GetMonitorRequest { device_id, kind };
                 let monitor = self.api.monitor(Some(peer.clone()), request).await?;
-                Ok(Answer::Monitor(super::Monitor {
-                    kind: about.kind.unwrap_or(Kind::ENormal),
-                    issue_deadline: None,
-                    single_limit_fen: Some(monitor.single_limit_fen),
-                    offline_hours: None,
-                    offline_count: None,
-                    offline_amount_fen: None,
-                    upload_day: None,
-                }))
+                let kind = about.kind.unwrap_or(Kind::ENormal);
+                Ok(Answer::Monitor(super::Monitor::of(kind, &monitor)))
             }
             LegacyRequest::Rates(about) => {
                 let device_id = self.device_id(peer, &about.address, about.kind)?;

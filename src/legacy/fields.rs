@@ -187,9 +187,15 @@ impl Fields<'_> {
         self.leaf(("FPLXDM", "fplxdm"), &kind_code(monitor.kind));
         self.leaf(("KPJZSJ", "kpjzsj"), &deadline);
         self.leaf(("DZKPXE", "dzkpxe"), &fen(monitor.single_limit_fen));
+        self.leaf(("ZSLJXE", "zsljxe"), &fen(monitor.blue_limit_fen));
+        self.leaf(("FSLJXE", "fsljxe"), &fen(monitor.red_limit_fen));
+        let needs_original = monitor.red_needs_original.map(u8::from);
+        self.leaf(("FSFPBZ", "fsfpbz"), &number(needs_original));
+        self.leaf(("FSFPTS", "fsfpts"), &number(monitor.red_days));
         self.leaf(("LXKPSC", "lxkpsc"), &number(monitor.offline_hours));
         self.leaf(("LXKPZS", "lxkpzs"), &number(monitor.offline_count));
         self.leaf(("LXZSLJJE", "lxzsljje"), &fen(monitor.offline_amount_fen));
+        self.leaf(("LXFSLJJE", "lxfsljje"), &fen(monitor.offline_red_fen));
         self.leaf(("SCJZRQ", "scjzrq"), &number(monitor.upload_day));
     }
 }

@@ -24,6 +24,7 @@ use crate::{
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
+use dashmap::DashMap;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -99,7 +100,7 @@ impl Numbering {
         {
             return Err(StartError::ClockBehind { now, head });
         }
-        let book = Book::new(&loaded, limits);
+        let mut book = Book::new(&loaded, limits);
         let shared = Arc::new(Shared {
             registry: ArcSwap::new(Arc::clone(&book.registry)),
             clock: clock.clone(),
@@ -107,11 +108,13 @@ impl Numbering {
             commits: AtomicU64::new(store.counter().0),
             open: AtomicU64::new(len_u64(book.open.len())),
             undelivered: AtomicU64::new(book.undelivered()),
+            loads: DashMap::new(),
             stop: AtomicBool::new(false),
             authority: AuthorityClocks::default(),
             read_only: ArcSwapOption::from(read_only.map(Arc::new)),
             backups: backup::Backups::default(),
         });
+        book.show_loads(&shared.loads);
         let mailbox = Arc::new(Mailbox::new(limits.work_max));
         let finisher = finisher(super::Completions(Arc::clone(&mailbox)));
         if shared.read_only.load().is_none() {
@@ -287,6 +290,7 @@ impl<S: Store> Actor<S> {
             self.shared.read_only.store(Some(Arc::new(why)));
         }
         self.book.absorb(change);
+        self.book.show_loads(&self.shared.loads);
         let shared = &self.shared;
         if !Arc::ptr_eq(&shared.registry.load(), &self.book.registry) {
             shared.registry.store(Arc::clone(&self.book.registry));

@@ -5,15 +5,19 @@
 //! Invariants: a `Round` changes nothing of the `Book`; only `Book::absorb`, after the commit,
 //! does.
 
-use super::{Limits, VoidedClaim};
+use super::{
+    Limits, VoidedClaim,
+    limits::{Offline, OfflineBook},
+    monitor::RefusedMonitor,
+};
 use crate::{
     contract::ContentDigest,
-    model::{BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
+    model::{BatchNo, ClaimId, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
-        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, Notice, OutboxItem,
-        RedBalance, SegmentState, SeriesState, Store, StoreError,
+        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, Notice, OfflineItem,
+        OutboxItem, RedBalance, SegmentState, SeriesState, Store, StoreError, Told,
     },
 };
 use std::{
@@ -60,6 +64,8 @@ pub struct Open {
     pub number: InvoiceNumber,
     /// The blue invoice that a red one reverses.
     pub red_of: Option<ClaimId>,
+    /// Amount without tax, negative on a red letter.
+    pub amount: Fen,
 }
 
 /// Everything the actor knows, as committed.
@@ -87,6 +93,12 @@ pub struct Book {
     pub reds: HashMap<ClaimId, ClaimId>,
     /// What the open batches tell.
     pub unanswered: HashSet<Notice>,
+    /// What counts against the offline limits.
+    pub(super) offline: OfflineBook,
+    /// Series whose limits have another load since it was last asked.
+    pub(super) touched: BTreeSet<SeriesNo>,
+    /// Monitor data that was refused, with an incident, since the start.
+    pub(super) refused_monitors: HashSet<RefusedMonitor>,
     /// Last event of the journal.
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
@@ -109,6 +121,9 @@ impl Book {
             open_batches: BTreeMap::new(),
             reds: HashMap::new(),
             unanswered: HashSet::new(),
+            offline: OfflineBook::default(),
+            refused_monitors: HashSet::new(),
+            touched: loaded.series.iter().map(|series| series.no).collect(),
             journal: loaded.journal,
             last: loaded.last,
             limits,
@@ -131,12 +146,20 @@ impl Book {
         }
         for (no, items) in &loaded.open_batches {
             book.reds.extend(items.iter().filter_map(|it| Some((it.notice.claim, it.red_of?))));
+            items.iter().for_each(|item| book.put_offline(item));
             book.put_batch(*no, items.iter().map(|item| item.notice).collect());
         }
         for item in &loaded.outbox {
             book.put_outbox(*item);
+            book.put_offline(item);
         }
         book
+    }
+
+    fn put_offline(&mut self, item: &OutboxItem) {
+        if let Some(offline) = item.offline {
+            self.offline.put(item.notice.claim, offline);
+        }
     }
 
     fn put_series(&mut self, series: Series) {
@@ -159,6 +182,8 @@ impl Book {
     }
 
     fn put_open(&mut self, id: ClaimId, open: Open) {
+        let Open { series, claimed_at, amount, .. } = open;
+        self.offline.put(id, OfflineItem { series, at: claimed_at, amount });
         self.open_by_series.entry(open.series).or_default().insert(id);
         self.open.insert(id, open);
     }
@@ -182,10 +207,18 @@ impl Book {
         self.unanswered.contains(&notice) || waiting.any(|notices| notices.contains(&notice))
     }
 
+    /// It counts as offline no more.
+    fn free(&mut self, claim: ClaimId) {
+        self.touched.extend(self.offline.take(claim));
+    }
+
     /// The authority has answered.
     fn heard(&mut self, notice: Notice) {
         self.unanswered.remove(&notice);
         let claim = notice.claim;
+        if notice.told == Told::End {
+            self.free(claim);
+        }
         if self.reds.contains_key(&claim) {
             let both = [Notice::end(claim), Notice::invoice_void(claim)];
             if !both.into_iter().any(|notice| self.is_on_its_way(notice)) {
@@ -225,12 +258,14 @@ impl Book {
             opened: BTreeMap::new(),
             ended: BTreeSet::new(),
             turnover: HashMap::new(),
+            claimed: HashMap::new(),
             balances: BTreeMap::new(),
             voided: BTreeMap::new(),
             void_notices: Vec::new(),
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
             registry: None,
+            refused_monitors: HashSet::new(),
             behind: None,
             last: self.last,
         }
@@ -241,7 +276,8 @@ impl Book {
         if let Some(registry) = change.registry {
             self.registry = Arc::new(registry);
         }
-        for (_, series) in change.series {
+        for (no, series) in change.series {
+            self.touched.insert(no);
             self.put_series(series);
         }
         // Not the series' own: a segment may have been used up in the round that added it.
@@ -256,6 +292,7 @@ impl Book {
                 open.remove(&claim);
             }
         }
+        change.unissued.into_iter().for_each(|claim| self.free(claim));
         for item in change.outbox {
             self.put_outbox(item);
         }
@@ -272,6 +309,7 @@ impl Book {
                 self.heard(notice);
             }
         }
+        self.refused_monitors.extend(change.refused_monitors);
         self.journal = change.journal;
         self.last = change.last;
     }
@@ -315,6 +353,8 @@ pub struct Round<'a> {
     pub(super) ended: BTreeSet<ClaimId>,
     /// Claims opened and ended in this round, by series.
     turnover: HashMap<SeriesNo, (usize, usize)>,
+    /// What the claims of this round add to what is offline, by series.
+    pub(super) claimed: HashMap<SeriesNo, Offline>,
     /// What is left of the blue invoices that this round touched.
     pub(super) balances: BTreeMap<ClaimId, Balance>,
     /// Invoices that this round voids.
@@ -323,6 +363,7 @@ pub struct Round<'a> {
     pub(super) delivered: HashSet<(String, Notice)>,
     pub(super) answered: BTreeSet<BatchNo>,
     pub(super) registry: Option<Registry>,
+    pub(super) refused_monitors: HashSet<RefusedMonitor>,
     /// Why a witness of this round holds the books to be behind.
     pub(super) behind: Option<String>,
     pub(super) last: LastIds,
@@ -335,12 +376,15 @@ pub struct Change {
     segments: Vec<SegmentState>,
     opened: BTreeMap<ClaimId, Open>,
     ended: Vec<(ClaimId, SeriesNo)>,
+    /// Of those, the ones that will never be invoices.
+    unissued: Vec<ClaimId>,
     outbox: Vec<OutboxItem>,
     delivered: HashSet<(String, Notice)>,
     batches: Vec<(BatchNo, Vec<Notice>)>,
     answered: BTreeSet<BatchNo>,
     lost: Vec<LostRange>,
     registry: Option<Registry>,
+    refused_monitors: HashSet<RefusedMonitor>,
     /// Why the books are behind: nothing may be issued from now on.
     pub(super) behind: Option<String>,
     journal: Option<Event>,
@@ -361,8 +405,10 @@ impl Round<'_> {
         let red_of = |id: &ClaimId| open(id).and_then(|open| open.red_of);
         let item = |(claim, series)| {
             let (notice, red_of) = (Notice::end(claim), red_of(&claim));
-            OutboxItem { notice, series, red_of }
+            // What is offline is known since the claim.
+            OutboxItem { notice, series, red_of, offline: None }
         };
+        let unissued = voided.clone().chain(released.clone()).map(|(claim, _)| claim).collect();
         let ended = issued.chain(voided).chain(released).collect();
         let outbox = self.batch.issued.iter().map(|issued| (issued.claim, issued.series));
         // A void without a number is told to nobody.
@@ -378,6 +424,7 @@ impl Round<'_> {
             segments: self.batch.segments.clone(),
             opened: self.opened,
             ended,
+            unissued,
             outbox,
             delivered: self.delivered,
             batches,
@@ -385,6 +432,7 @@ impl Round<'_> {
             lost: self.batch.lost.clone(),
             behind: self.behind,
             registry: self.registry,
+            refused_monitors: self.refused_monitors,
             journal: self.batch.chain(self.book.journal),
             last: self.last,
         };

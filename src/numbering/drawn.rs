@@ -162,6 +162,7 @@ impl Round<'_> {
         if self.give_back_open(claim).is_err() {
             return false;
         }
+        self.uncount_period(claim.series, claim.totals.amount);
         let Ok(series) = self.series_mut(claim.series) else { return false };
         let event = series.event(EventKind::Released, claim.id, evidence.as_bytes());
         series.state.device_next = next.cloned();

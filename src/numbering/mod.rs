@@ -11,7 +11,9 @@ mod drawn;
 pub mod finisher;
 #[cfg(test)]
 mod laws;
+mod limits;
 mod mailbox;
+mod monitor;
 mod operate;
 mod outcome;
 mod red;
@@ -27,6 +29,8 @@ pub use actor::{Parts, StartError};
 pub use backup::BackupNews;
 pub use book::{Book, Change, Gate, Open, Round, Series};
 pub use drawn::Evidence;
+pub use limits::{Budget, Load, Offline};
+pub use monitor::Taken;
 pub use operate::{NewDevice, NewSegment};
 pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, VoidedClaim, Wait};
 pub use round::{Decision, Resolved};
@@ -40,9 +44,10 @@ use crate::{
     refusal::{Reason, Refusal},
     registry::Registry,
     signer::{DeviceAnswer, Signed},
-    store::{Binding, Books, Claim, Durable, Found, StoreError, Voided},
+    store::{Binding, Books, Claim, Durable, Found, Period, StoreError, Voided},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
+use dashmap::DashMap;
 use mailbox::Mailbox;
 use std::{
     sync::{
@@ -128,6 +133,8 @@ pub(crate) struct Shared {
     pub(crate) commits: AtomicU64,
     pub(crate) open: AtomicU64,
     pub(crate) undelivered: AtomicU64,
+    /// What counts against the limits of each series.
+    pub(crate) loads: DashMap<(DeviceNo, Kind), (Offline, Period)>,
     pub(crate) stop: AtomicBool,
     pub(crate) authority: time::AuthorityClocks,
     pub(crate) read_only: ArcSwapOption<String>,
@@ -322,6 +329,12 @@ impl Numbering {
     pub fn counts(&self) -> (u64, u64, u64) {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         (load(&self.shared.commits), load(&self.shared.open), load(&self.shared.undelivered))
+    }
+
+    /// What of a series is offline and what counts against its cumulative limits, as committed.
+    #[must_use]
+    pub fn load_of(&self, device: DeviceNo, kind: Kind) -> (Offline, Period) {
+        self.shared.loads.get(&(device, kind)).map_or_else(Default::default, |load| *load)
     }
 
     /// No more work; what is queued is still done.

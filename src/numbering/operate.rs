@@ -12,8 +12,8 @@ use crate::{
         BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Route, Taxpayer,
     },
     store::{
-        AuditEntry, DeliveryBatch, Incident, Notice, ReceiptRecord, RegistryChange, SegmentState,
-        SeriesState, Told,
+        AuditEntry, DeliveryBatch, Incident, Notice, Period, ReceiptRecord, RegistryChange,
+        SegmentState, SeriesState, Told,
     },
 };
 use std::{
@@ -199,6 +199,7 @@ impl Round<'_> {
                 last_issue: None,
                 frozen: None,
                 device_next: None,
+                period: Period::default(),
             };
             let series = Series::new(state);
             self.series.insert(series.state.no, series);

@@ -121,6 +121,7 @@ impl Round<'_> {
         if self.voided.contains_key(&blue) {
             return Err(unknown("the original is voided".into()));
         }
+        self.in_red_period(checked, &found)?;
         let before = left(&found, self.balance(blue)?).map_err(|error| unreadable(&error))?;
         not_full(&before, &number)?;
         let left = before.plus(&Balance::of(wire));
@@ -135,6 +136,26 @@ impl Round<'_> {
                 Err(Refusal::new(Reason::RedExceedsBalance, hint))
             }
         }
+    }
+
+    /// Whether the device still reverses an original of this age and origin (fsfpts, fsfpbz).
+    ///
+    /// # Errors
+    /// `RedPeriod`, or `RedOriginalUnknown` when the device wants its own.
+    fn in_red_period(&self, checked: &Checked, original: &Found) -> Result<(), Refusal> {
+        let monitor = self.registry().monitor(checked.device, checked.kind);
+        let Some(facts) = monitor.map(|monitor| &monitor.facts) else { return Ok(()) };
+        if facts.red_needs_original == Some(true) && original.device() != checked.device {
+            return Err(unknown("the original was issued by another virtual device".into()));
+        }
+        let limit = checked.zero_limit.limit(facts.red_days, |days| days == 0);
+        let Some((days, issued)) = limit.zip(original.issued_at()) else { return Ok(()) };
+        let age = self.now.day().signed_duration_since(issued.day()).num_days();
+        if u64::try_from(age).is_ok_and(|age| age > days) {
+            let hint = format!("the original of {issued} is {age} days old, {days} are allowed");
+            return Err(Refusal::new(Reason::RedPeriod, hint));
+        }
+        Ok(())
     }
 
     /// A blue invoice's balance as this round leaves it; none before its first red letter.

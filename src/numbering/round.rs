@@ -54,7 +54,8 @@ pub(super) fn open_of(claim: &Claim) -> Open {
     let (Assignment::Numbered { number, .. } | Assignment::ByDevice { next: number, .. }) =
         &claim.assignment;
     let (series, claimed_at, red_of) = (claim.series, claim.claimed_at, claim.red_of);
-    Open { series, claimed_at, number: number.clone(), red_of }
+    let amount = claim.totals.amount;
+    Open { series, claimed_at, number: number.clone(), red_of, amount }
 }
 
 impl Round<'_> {
@@ -110,6 +111,7 @@ impl Round<'_> {
         let (_, oldest) = self.backlog(series);
         self.check_backlog(self.slots_taken(&device), oldest)?;
         self.not_frozen(series)?;
+        self.within_limits(series, checked, stamp)?;
         Ok((device, series, stamp))
     }
 
@@ -301,6 +303,7 @@ impl Round<'_> {
     }
 
     fn put_claim(&mut self, claim: Claim) {
+        self.count_claim(claim.series, claim.totals.amount, claim.claimed_at);
         self.put_opened(claim.id, open_of(&claim));
         self.bound.insert(claim.request.clone(), Bound::Claim(claim.id, claim.digest));
         self.batch.claims.push(claim);
@@ -409,6 +412,7 @@ impl Round<'_> {
         reason: &str,
     ) -> Result<Voided, Refusal> {
         self.give_back_open(claim)?;
+        self.uncount_period(claim.series, claim.totals.amount);
         let series = self.series_mut(claim.series)?;
         let event = series.event(EventKind::Voided, claim.id, reason.as_bytes());
         let (series, reason) = (claim.series, reason.to_owned());

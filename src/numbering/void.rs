@@ -221,7 +221,7 @@ impl Round<'_> {
         };
         self.batch.usage.entry(key).or_default().add(found.totals());
         let (notice, red_of) = (Notice::invoice_void(claim), found.red_of());
-        self.void_notices.push(OutboxItem { notice, series: no, red_of });
+        self.void_notices.push(OutboxItem { notice, series: no, red_of, offline: None });
         self.batch.invoice_voids.push(InvoiceVoid {
             claim,
             series: no,

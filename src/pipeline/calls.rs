@@ -91,7 +91,7 @@ impl PlatformApi for Pipeline {
         peer: Peer,
         request: pb::GetMonitorRequest,
     ) -> Result<pb::GetMonitorResponse, Refusal> {
-        self.device_monitor(peer.as_ref(), &request.device_id)
+        self.device_monitor(peer.as_ref(), &request)
     }
 
     async fn rates(&self, peer: Peer, device_id: String) -> Result<pb::ListRatesResponse, Refusal> {

@@ -85,5 +85,8 @@ pub(super) fn target<'a>(
     let device = device(registry, key.taxpayer, draft)?;
     // Accreditation will grant operations one by one; until then every platform may reverse.
     let red_offered = true;
-    Ok(Target { platform: key.platform, taxpayer, device, red_offered })
+    let kind = Kind::from_wire(draft.kind);
+    let monitor = kind.and_then(|kind| registry.monitor(device.no, kind));
+    let authorised_rates = monitor.map_or(&[][..], |monitor| &monitor.facts.rates);
+    Ok(Target { platform: key.platform, taxpayer, device, red_offered, authorised_rates })
 }

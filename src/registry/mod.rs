@@ -2,7 +2,10 @@
 //! that identity, contract and numbering read. Only the numbering actor makes a new one, after its
 //! commit.
 
+pub mod monitor;
+
 pub use crate::pb::admin::v1::{DeviceConnection, device_connection::Via};
+pub use monitor::{Monitor, MonitorFacts, MonitorFlaw, ToldBy, ZeroLimit};
 
 use crate::{
     model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
@@ -196,6 +199,8 @@ pub struct Registry {
     pub taxpayer_devices: HashMap<TaxpayerNo, Vec<DeviceNo>>,
     /// By province.
     pub routes: BTreeMap<String, Arc<Route>>,
+    /// Limits and locks by device and kind; absent until they were told.
+    pub monitors: BTreeMap<(DeviceNo, Kind), Arc<Monitor>>,
 }
 
 impl Registry {
@@ -238,6 +243,17 @@ impl Registry {
     #[must_use]
     pub fn route(&self, province: &str) -> Option<&Arc<Route>> {
         self.routes.get(province).or_else(|| self.routes.get("*"))
+    }
+
+    /// Limits and locks of a device and kind; `None` until they were told.
+    #[must_use]
+    pub fn monitor(&self, device: DeviceNo, kind: Kind) -> Option<&Arc<Monitor>> {
+        self.monitors.get(&(device, kind))
+    }
+
+    /// Adds or replaces monitor data.
+    pub fn put_monitor(&mut self, monitor: Monitor) {
+        self.monitors.insert((monitor.device, monitor.kind), Arc::new(monitor));
     }
 
     /// Adds or replaces a platform.

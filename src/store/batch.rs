@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     model::{
-        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo,
-        Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
+        BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, Fen, InvoiceNumber, Kind,
+        PlatformNo, Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
     },
-    registry::{Certificate, Device, Platform, Route, Taxpayer},
+    registry::{Certificate, Device, Monitor, Platform, Route, Taxpayer},
 };
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
@@ -35,6 +35,24 @@ pub struct SeriesState {
     /// The next number of a device that draws numbers, as it last said; none until it has said it,
     /// and when its stock is used up. Kept so that what it drew while we were down is noticed.
     pub device_next: Option<InvoiceNumber>,
+    /// What counts against cumulative limits, and which days are reported.
+    pub period: Period,
+}
+
+/// Amounts of a series that count against its cumulative limits, and the days that are closed by a
+/// report (抄报). Amounts are without tax, red ones as positive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Period {
+    /// Claimed in blue since the last report.
+    pub blue: Fen,
+    /// Claimed in red since the last report.
+    pub red: Fen,
+    /// Of reported periods that are not cleared (清卡) yet, in blue.
+    pub reported_blue: Fen,
+    /// Of reported periods that are not cleared yet, in red.
+    pub reported_red: Fen,
+    /// Last reported day: nothing is issued on it or before.
+    pub reported_until: Option<NaiveDate>,
 }
 
 /// Numbers that were drawn after the last commit which these books still have: a witness knows
@@ -170,6 +188,8 @@ pub enum RegistryChange {
     Device(Device, Option<Vec<u8>>),
     /// Adds or replaces a route.
     Route(Route),
+    /// Adds or replaces the monitor data of a device and kind.
+    Monitor(Monitor),
     /// A value of the daemon's own, such as the key store's header.
     Setting(String, Vec<u8>),
 }

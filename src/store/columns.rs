@@ -9,7 +9,11 @@ use super::{
         Column::{Bytes, Int},
     },
 };
-use crate::{convert::to_i64, model::RequestKey, registry::Device};
+use crate::{
+    convert::to_i64,
+    model::RequestKey,
+    registry::{Device, Monitor},
+};
 use chrono::Datelike as _;
 
 /// A usage row's columns, without its CRC.
@@ -101,7 +105,8 @@ pub(super) fn device_columns<'a>(
 pub(super) fn series_columns<'a>(
     series: &'a SeriesState,
     hash: &'a [u8; 32],
-) -> [rows::Column<'a>; 10] {
+) -> [rows::Column<'a>; 15] {
+    let period = &series.period;
     [
         Int(Some(series.no.0)),
         Int(Some(series.device.0)),
@@ -113,6 +118,22 @@ pub(super) fn series_columns<'a>(
         series.frozen.as_deref().map_or(Int(None), |text| Bytes(text.as_bytes())),
         series.device_next.as_ref().map_or(Int(None), |next| Bytes(next.code.as_bytes())),
         Int(series.device_next.as_ref().map(|next| i64::from(next.number))),
+        Int(Some(period.blue.0)),
+        Int(Some(period.red.0)),
+        Int(Some(period.reported_blue.0)),
+        Int(Some(period.reported_red.0)),
+        Int(period.reported_until.map(|day| i64::from(day.num_days_from_ce()))),
+    ]
+}
+
+/// `body` is the sealed monitor data.
+pub(super) fn monitor_columns<'a>(monitor: &Monitor, body: &'a [u8]) -> [rows::Column<'a>; 5] {
+    [
+        Int(Some(monitor.device.0)),
+        Int(Some(i64::from(monitor.kind.legacy_code()))),
+        Int(Some(monitor.told_by.code())),
+        Int(Some(monitor.told_at.unix())),
+        Bytes(body),
     ]
 }
 

@@ -2,22 +2,23 @@
 //! not add up refuses the start.
 
 use super::{
-    Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, SegmentState,
-    SeriesState, StoreError, columns, journal, reader,
+    Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, Period,
+    SegmentState, SeriesState, StoreError, Told, columns, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
 };
 use crate::{
     convert::to_u64,
     model::{
-        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
-        SeriesNo, TaxpayerNo,
+        BatchNo, ClaimId, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, PlatformNo, Position,
+        SegmentNo, SeriesNo, TaxpayerNo,
     },
     registry::{
-        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Registry, Route,
-        Taxpayer,
+        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Monitor, MonitorFacts,
+        Platform, Registry, Route, Taxpayer, ToldBy,
     },
 };
+use chrono::NaiveDate;
 use prost::Message as _;
 use rusqlite::{Connection, Row};
 use std::sync::Arc;
@@ -115,6 +116,9 @@ pub(super) fn registry(connection: &Connection) -> Result<Registry> {
     for route in all(connection, "SELECT * FROM route", route)? {
         registry.routes.insert(route.province.clone(), Arc::new(route));
     }
+    for monitor in all(connection, "SELECT * FROM monitor", monitor)? {
+        registry.put_monitor(monitor);
+    }
     Ok(registry)
 }
 
@@ -205,6 +209,20 @@ fn route(row: &Row<'_>) -> rusqlite::Result<Result<Route>> {
     Ok(rows::check_crc("route", &route.province, &columns, row.get(4)?).map(|()| route))
 }
 
+fn monitor(row: &Row<'_>) -> rusqlite::Result<Result<Monitor>> {
+    let body: Vec<u8> = row.get(4)?;
+    let kind = Kind::from_legacy_code(row.get(1)?);
+    let told = ToldBy::from_code(row.get(2)?).zip(CstTime::from_unix(row.get(3)?));
+    let facts = rows::unseal(&body).ok().and_then(|data| MonitorFacts::parse(&data).ok());
+    let (Some(kind), Some((told_by, told_at)), Some(facts)) = (kind, told, facts) else {
+        return Ok(Err(out_of_range("monitor")));
+    };
+    let monitor = Monitor { device: DeviceNo(row.get(0)?), kind, told_by, told_at, facts };
+    let columns = columns::monitor_columns(&monitor, &body);
+    let checked = rows::check_crc("monitor", &monitor.device.to_string(), &columns, row.get(5)?);
+    Ok(checked.map(|()| monitor))
+}
+
 pub(super) fn series(connection: &Connection) -> Result<Vec<SeriesState>> {
     all(connection, "SELECT * FROM series ORDER BY no", |row| {
         let hash: [u8; 32] = row.get(5)?;
@@ -225,9 +243,18 @@ pub(super) fn series(connection: &Connection) -> Result<Vec<SeriesState>> {
                 (Some(code), Some(number)) => Some(InvoiceNumber { code, number }),
                 (_, _) => None,
             },
+            period: Period {
+                blue: Fen(row.get(10)?),
+                red: Fen(row.get(11)?),
+                reported_blue: Fen(row.get(12)?),
+                reported_red: Fen(row.get(13)?),
+                reported_until: row
+                    .get::<_, Option<i32>>(14)?
+                    .and_then(NaiveDate::from_num_days_from_ce_opt),
+            },
         };
         let columns = columns::series_columns(&series, &hash);
-        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(10)?);
+        let checked = rows::check_crc("series", &series.no.to_string(), &columns, row.get(15)?);
         Ok(checked.map(|()| series))
     })
 }
@@ -274,13 +301,18 @@ fn behind(connection: &Connection) -> Result<Option<String>> {
 
 pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {
     // Half a notice is its claim.
-    let sql = "SELECT outbox.notice, claim.series, claim.body FROM outbox
-               JOIN claim ON claim.id = outbox.notice / 2 ORDER BY outbox.notice";
+    let sql = "SELECT outbox.notice, claim.series, claim.body,
+                   EXISTS (SELECT 1 FROM signature WHERE signature.claim = claim.id)
+               FROM outbox JOIN claim ON claim.id = outbox.notice / 2 ORDER BY outbox.notice";
     all(connection, sql, |row| {
         let (notice, series) = (Notice::from_code(row.get(0)?), SeriesNo(row.get(1)?));
-        let body: Vec<u8> = row.get(2)?;
-        let red_of = rows::red_of(&body);
-        Ok(notice.and_then(|notice| Ok(OutboxItem { notice, series, red_of: red_of? })))
+        let (body, issued): (Vec<u8>, bool) = (row.get(2)?, row.get(3)?);
+        let told = rows::told_of(series, &body);
+        Ok(notice.and_then(|notice| {
+            let (red_of, offline) = told?;
+            let counts = issued && notice.told == Told::End;
+            Ok(OutboxItem { notice, series, red_of, offline: counts.then_some(offline) })
+        }))
     })
 }
 
@@ -288,8 +320,8 @@ pub(super) fn outbox(connection: &Connection) -> Result<Vec<OutboxItem>> {
 fn open_batch(connection: &Connection, no: BatchNo) -> Result<(BatchNo, Vec<OutboxItem>)> {
     let batch = reader::batch(connection, no)?;
     let item = |notice: Notice| {
-        let claim = reader::claim_row(connection, notice.claim)?;
-        Ok(OutboxItem { notice, series: claim.series, red_of: claim.red_of })
+        let found = reader::found(connection, notice.claim)?;
+        Ok(OutboxItem::of(notice, &found))
     };
     Ok((no, batch.members.into_iter().map(item).collect::<Result<_>>()?))
 }

@@ -113,10 +113,7 @@ impl Disk {
         &self,
         notices: impl IntoIterator<Item = &'a Notice>,
     ) -> Result<Vec<OutboxItem>, StoreError> {
-        let item = |notice: &Notice| {
-            let claim = self.claim(notice.claim)?;
-            Ok(OutboxItem { notice: *notice, series: claim.series, red_of: claim.red_of })
-        };
+        let item = |notice: &Notice| Ok(OutboxItem::of(*notice, &self.found(notice.claim)?));
         notices.into_iter().map(item).collect()
     }
 
@@ -213,6 +210,7 @@ impl Disk {
             RegistryChange::Route(route) => {
                 self.registry.routes.insert(route.province.clone(), Arc::new(route.clone()));
             }
+            RegistryChange::Monitor(monitor) => self.registry.put_monitor(monitor.clone()),
             RegistryChange::Setting(key, value) if key == super::BEHIND => {
                 let text = String::from_utf8_lossy(value).into_owned();
                 self.behind = Some(text).filter(|text| !text.is_empty());

@@ -29,15 +29,16 @@ mod write;
 
 pub use batch::{
     AuditEntry, Batch, ClosedSerial, Committed, Counted, DeliveryBatch, Incident, LostRange,
-    ReceiptRecord, RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta, UsageKey,
+    Period, ReceiptRecord, RegistryChange, Rejection, SegmentState, SeriesState, UsageDelta,
+    UsageKey,
 };
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
 pub use invoice_void::InvoiceVoid;
 pub use listing::{ListOwner, ListPage, Listed, Place};
-pub use notice::{Notice, Told};
-pub use reader::{Books, Delivered, Fate, Found, OutboxItem};
+pub use notice::{Notice, OfflineItem, OutboxItem, Told};
+pub use reader::{Books, Delivered, Fate, Found};
 pub use red::{Balance, NetAndTax, RedBalance};
 
 use crate::{

@@ -1,8 +1,8 @@
 //! What the authority is told of a claim: how it ended, and later perhaps that its invoice was
 //! voided. Each is delivered on its own, with a receipt of its own.
 
-use super::StoreError;
-use crate::model::ClaimId;
+use super::{Claim, Found, StoreError};
+use crate::model::{ClaimId, CstTime, Fen, SeriesNo};
 use std::fmt;
 
 /// What is told.
@@ -61,6 +61,48 @@ impl fmt::Display for Notice {
             Told::End => write!(f, "claim {}", self.claim),
             Told::InvoiceVoid => write!(f, "the void of claim {}", self.claim),
         }
+    }
+}
+
+/// What the authority is to be told, with what its order depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxItem {
+    /// What is told.
+    pub notice: Notice,
+    /// Its series.
+    pub series: SeriesNo,
+    /// The blue invoice that it reverses.
+    pub red_of: Option<ClaimId>,
+    /// What of it counts as offline; none for voids.
+    pub offline: Option<OfflineItem>,
+}
+
+impl OutboxItem {
+    /// Of a claim that has ended.
+    #[must_use]
+    pub fn of(notice: Notice, found: &Found) -> Self {
+        let counts = notice.told == Told::End && found.issued().is_some();
+        let offline = counts.then(|| found.offline());
+        Self { notice, series: found.series(), red_of: found.red_of(), offline }
+    }
+}
+
+/// What counts as offline of a claim until the authority knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfflineItem {
+    /// Series.
+    pub series: SeriesNo,
+    /// When it was claimed.
+    pub at: CstTime,
+    /// Amount without tax, negative on a red letter.
+    pub amount: Fen,
+}
+
+impl OfflineItem {
+    /// Of a claim.
+    #[must_use]
+    pub fn of(claim: &Claim) -> Self {
+        Self { series: claim.series, at: claim.claimed_at, amount: claim.totals.amount }
     }
 }
 

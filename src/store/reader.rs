@@ -4,8 +4,8 @@
 //! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
-    Assignment, Balance, Binding, Claim, DeliveryBatch, InvoiceVoid, Issued, Notice, StoreError,
-    Voided, columns, invoice_void, red,
+    Assignment, Balance, Binding, Claim, DeliveryBatch, InvoiceVoid, Issued, Notice, OfflineItem,
+    StoreError, Voided, columns, invoice_void, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -95,6 +95,12 @@ impl Found {
         self.claim.totals
     }
 
+    /// What of it counts as offline until the authority knows of it.
+    #[must_use]
+    pub fn offline(&self) -> OfflineItem {
+        OfflineItem::of(&self.claim)
+    }
+
     /// The blue invoice that a red one reverses.
     #[must_use]
     pub fn red_of(&self) -> Option<ClaimId> {
@@ -109,6 +115,14 @@ impl Found {
             (Assignment::Numbered { number, .. }, _) | (_, Some((number, ..))) => Some(number),
             (Assignment::ByDevice { .. }, None) => None,
         }
+    }
+
+    /// When it was issued, by whoever drew the number; none when it is not issued.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<CstTime> {
+        let issued = self.issued()?;
+        let drawn = issued.drawn.as_ref().map(|(.., at)| *at);
+        Some(drawn.unwrap_or(self.claim.claimed_at))
     }
 
     /// What signing made of it, voided since or not; none when it is not issued.
@@ -156,17 +170,6 @@ pub(super) fn joined(head: &[u8], tail: &[u8]) -> Buffer {
     bytes.extend_from_slice(head);
     bytes.extend_from_slice(tail);
     bytes.freeze()
-}
-
-/// What the authority is to be told, with what its order depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutboxItem {
-    /// What is told.
-    pub notice: Notice,
-    /// Its series.
-    pub series: SeriesNo,
-    /// The blue invoice that it reverses.
-    pub red_of: Option<ClaimId>,
 }
 
 /// Where delivery of a notice stands.

@@ -2,7 +2,8 @@
 //! SQLite does not notice a damaged page on its own.
 
 use super::{
-    Assignment, Claim, ClaimHead, Event, EventHash, Issued, SignedTail, StoreError, Voided,
+    Assignment, Claim, ClaimHead, Event, EventHash, Issued, OfflineItem, SignedTail, StoreError,
+    Voided,
 };
 use crate::{
     contract::ContentDigest,
@@ -210,10 +211,15 @@ pub(super) fn claim_body(claim: &Claim) -> ClaimBody {
     }
 }
 
-/// The blue invoice that a claim row's red letter reverses.
-pub(super) fn red_of(sealed: &[u8]) -> Result<Option<ClaimId>, StoreError> {
+/// What a start needs of a claim row that is told to the authority: the blue invoice that its red
+/// letter reverses, and what of it is offline.
+pub(super) fn told_of(
+    series: SeriesNo,
+    sealed: &[u8],
+) -> Result<(Option<ClaimId>, OfflineItem), StoreError> {
     let body: ClaimBody = unseal(sealed)?;
-    Ok(body.red_of.map(ClaimId))
+    let offline = OfflineItem { series, at: time(body.claimed_at)?, amount: Fen(body.amount) };
+    Ok((body.red_of.map(ClaimId), offline))
 }
 
 pub(super) fn claim(id: ClaimId, series: SeriesNo, body: ClaimBody) -> Result<Claim, StoreError> {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{cmp::Ordering, path::Path, time::Duration};
 
 /// Version of the tables. A newer one refuses an older binary; older ones were never released.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 const TABLES: &str = "
 CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL,
@@ -34,10 +34,15 @@ CREATE TABLE device(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
     connection BLOB, crc INTEGER NOT NULL);
 CREATE TABLE route(province TEXT PRIMARY KEY, address TEXT NOT NULL, server_name TEXT NOT NULL,
     receipt_key BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE monitor(device INTEGER NOT NULL REFERENCES device, kind INTEGER NOT NULL,
+    told_by INTEGER NOT NULL, told_at INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (device, kind)) WITHOUT ROWID;
 CREATE TABLE series(no INTEGER PRIMARY KEY, device INTEGER NOT NULL REFERENCES device,
     kind INTEGER NOT NULL, next_position INTEGER NOT NULL, event_sequence INTEGER NOT NULL,
     event_hash BLOB NOT NULL, last_issue INTEGER, frozen TEXT, device_code TEXT,
-    device_number INTEGER, crc INTEGER NOT NULL, UNIQUE (device, kind));
+    device_number INTEGER, blue INTEGER NOT NULL, red INTEGER NOT NULL,
+    reported_blue INTEGER NOT NULL, reported_red INTEGER NOT NULL, reported_until INTEGER,
+    crc INTEGER NOT NULL, UNIQUE (device, kind));
 CREATE TABLE segment(no INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series,
     code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, next INTEGER NOT NULL,
     crc INTEGER NOT NULL);

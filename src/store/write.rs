@@ -15,6 +15,7 @@ use crate::{
     model::{ClaimId, InvoiceNumber, RequestKey},
     registry::{Device, DeviceConnection},
 };
+use chrono::Datelike as _;
 use prost::Message as _;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
@@ -107,6 +108,20 @@ impl<'a> Writer<'a> {
                     ],
                 )
             }
+            RegistryChange::Monitor(monitor) => {
+                let body = rows::seal(&monitor.facts.to_wire());
+                let crc = self.crc("monitor", &columns::monitor_columns(monitor, &body));
+                self.statement("INSERT OR REPLACE INTO monitor VALUES (?, ?, ?, ?, ?, ?)")?.execute(
+                    params![
+                        monitor.device.0,
+                        monitor.kind.legacy_code(),
+                        monitor.told_by.code(),
+                        monitor.told_at.unix(),
+                        body,
+                        crc
+                    ],
+                )
+            }
             RegistryChange::Setting(key, value) => {
                 let crc = self.crc("setting", &[Bytes(key.as_bytes()), Bytes(value)]);
                 self.statement("INSERT OR REPLACE INTO setting VALUES (?, ?, ?)")?
@@ -158,12 +173,14 @@ impl<'a> Writer<'a> {
         let (sequence, hash) = series.event.map_or((0, [0; 32]), |e| (e.sequence, e.hash.0));
         let crc = self.crc("series", &columns::series_columns(series, &hash));
         self.statement(
-            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (no) DO UPDATE SET next_position = excluded.next_position,
                  event_sequence = excluded.event_sequence, event_hash = excluded.event_hash,
                  last_issue = excluded.last_issue, frozen = excluded.frozen,
                  device_code = excluded.device_code, device_number = excluded.device_number,
-                 crc = excluded.crc",
+                 blue = excluded.blue, red = excluded.red,
+                 reported_blue = excluded.reported_blue, reported_red = excluded.reported_red,
+                 reported_until = excluded.reported_until, crc = excluded.crc",
         )?
         .execute(params![
             series.no.0,
@@ -176,6 +193,11 @@ impl<'a> Writer<'a> {
             series.frozen,
             series.device_next.as_ref().map(|next| &next.code),
             series.device_next.as_ref().map(|next| next.number),
+            series.period.blue.0,
+            series.period.red.0,
+            series.period.reported_blue.0,
+            series.period.reported_red.0,
+            series.period.reported_until.map(|day| day.num_days_from_ce()),
             crc
         ])
         .map(drop)

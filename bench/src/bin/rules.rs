@@ -65,6 +65,7 @@ fn rules() -> anyhow::Result<()> {
         taxpayer: &taxpayer,
         device: &device,
         red_offered: false,
+        authorised_rates: &[],
     };
     let now = CstTime::parse("2026-06-01T12:00:00+08:00").context("a time")?;
     let normal = contract::normalise(Some(wire.clone())).context("the sample is right")?;

@@ -11,7 +11,7 @@ pub use load::{DEFAULT_PROFILE, ProfileError, ProfileMistake, Profiles};
 pub use rates::{Day, RatePeriod, RateVerdict, Rates};
 pub use severity::{Severities, Softening, softening};
 
-use crate::{contract::decimal::DIGITS_MAX, model::Kind};
+use crate::{contract::decimal::DIGITS_MAX, model::Kind, registry::ZeroLimit};
 use serde::Deserialize;
 
 /// The constants of one vendor's rules. Sections of docs/domain.md stand in `deploy/profiles`.
@@ -42,9 +42,20 @@ pub struct Profile {
     pub remark: Remark,
     /// Cipher text.
     pub cipher: Cipher,
+    /// What limits mean.
+    #[serde(default)]
+    pub limits: LimitRules,
     /// Rules that do not do what they do by default.
     #[serde(default)]
     pub severity: Severities,
+}
+
+/// What the limits in monitor data mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitRules {
+    /// What a limit of zero means. Public sources show devices with zero hours that issue.
+    pub zero: ZeroLimit,
 }
 
 /// Longest texts. Unit: GBK bytes unless said otherwise.

@@ -69,7 +69,13 @@ pub(super) fn verdict_at(
 ) -> Result<Checked, Refusal> {
     let (taxpayer, device) = (taxpayer(), device(&Kind::ALL));
     let (taxpayer, device) = (&taxpayer, &device);
-    let target = Target { platform: PlatformNo(1), taxpayer, device, red_offered: true };
+    let target = Target {
+        platform: PlatformNo(1),
+        taxpayer,
+        device,
+        red_offered: true,
+        authorised_rates: &[],
+    };
     super::check(normalise(Some(draft))?, target, profile, at(now))
 }
 

@@ -35,7 +35,13 @@ fn a_red_invoice_passes_and_carries_the_blue_one_s_number() {
 fn a_red_invoice_is_refused_where_red_letters_are_not_offered() {
     let (taxpayer, device) = (taxpayer(), device(&Kind::ALL));
     let (taxpayer, device) = (&taxpayer, &device);
-    let target = Target { platform: PlatformNo(1), taxpayer, device, red_offered: false };
+    let target = Target {
+        platform: PlatformNo(1),
+        taxpayer,
+        device,
+        red_offered: false,
+        authorised_rates: &[],
+    };
     let draft = normalise(Some(red())).unwrap();
     let profile = PROFILES.get("baiwang").unwrap();
     let refusal = crate::contract::check(draft, target, profile, at(TODAY)).unwrap_err();

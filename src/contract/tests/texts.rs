@@ -195,7 +195,13 @@ fn the_seller_is_the_device_s_taxpayer() {
 fn a_kind_must_be_approved_for_the_device() {
     let (taxpayer, device) = (taxpayer(), device(&[Kind::ESpecial]));
     let (taxpayer, device) = (&taxpayer, &device);
-    let target = Target { platform: PlatformNo(1), taxpayer, device, red_offered: false };
+    let target = Target {
+        platform: PlatformNo(1),
+        taxpayer,
+        device,
+        red_offered: false,
+        authorised_rates: &[],
+    };
     let draft = normalise(Some(sample())).unwrap();
     let profile = PROFILES.get("baiwang").unwrap();
     let refusal = crate::contract::check(draft, target, profile, at(TODAY)).unwrap_err();

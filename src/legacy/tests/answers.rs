@@ -230,13 +230,19 @@ fn stock_device_limits_rates_key_and_voids_are_printed() {
         kind: Kind::ESpecial,
         issue_deadline: Some(at),
         single_limit_fen: Some(1_000_000),
+        blue_limit_fen: None,
+        red_limit_fen: Some(5),
+        red_needs_original: Some(true),
+        red_days: None,
         offline_hours: None,
         offline_count: Some(0),
         offline_amount_fen: None,
+        offline_red_fen: Some(1),
         upload_day: Some(15),
     });
-    let limits = "<kpjzsj>20260102030405</kpjzsj><dzkpxe>10000.00</dzkpxe><lxkpsc></lxkpsc>\
-        <lxkpzs>0</lxkpzs><lxzsljje></lxzsljje><scjzrq>15</scjzrq>";
+    let limits = "<kpjzsj>20260102030405</kpjzsj><dzkpxe>10000.00</dzkpxe><zsljxe></zsljxe>\
+        <fsljxe>0.05</fsljxe><fsfpbz>1</fsfpbz><fsfpts></fsfpts><lxkpsc></lxkpsc>\
+        <lxkpzs>0</lxkpzs><lxzsljje></lxzsljje><lxfsljje>0.01</lxfsljje><scjzrq>15</scjzrq>";
     check(vector!("ask_JKXXCX_gbk.xml"), monitor, limits);
     let rates = Answer::Rates(vec![0, 130_000]);
     check(vector!("ask_SQSLCX_gbk.xml"), rates, "<group xh=\"2\"><sl>0.13</sl></group>");

@@ -19,7 +19,13 @@ type Change = fn(&mut pb::InvoiceDraft);
 fn reasons(draft: pb::InvoiceDraft) -> Vec<Reason> {
     let (taxpayer, device) = house(SELLER);
     let (taxpayer, device) = (&taxpayer, &device);
-    let target = Target { platform: PlatformNo(1), taxpayer, device, red_offered: true };
+    let target = Target {
+        platform: PlatformNo(1),
+        taxpayer,
+        device,
+        red_offered: true,
+        authorised_rates: &[],
+    };
     let now = CstTime::parse("2026-06-01T12:00:00+08:00").unwrap();
     let profile = PROFILES.get("baiwang").unwrap();
     let verdict = contract::normalise(Some(draft))

@@ -77,7 +77,13 @@ fn every_golden_issue_meets_the_rules_of_both_profiles() {
     let profiles = Profiles::embedded();
     let (taxpayer, device) = house(SELLER);
     let (taxpayer, device) = (&taxpayer, &device);
-    let target = Target { platform: PlatformNo(1), taxpayer, device, red_offered: true };
+    let target = Target {
+        platform: PlatformNo(1),
+        taxpayer,
+        device,
+        red_offered: true,
+        authorised_rates: &[],
+    };
     let now = CstTime::parse("2026-06-01T12:00:00+08:00").unwrap();
     let mut issues = 0;
     for (name, bytes) in files("legacy") {

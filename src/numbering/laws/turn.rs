@@ -136,6 +136,7 @@ impl<'a> Turn<'a> {
             platform: key.platform,
             original: None,
             valid_until: expired.then(|| CstTime::from_unix(self.now.unix() - 1).unwrap()),
+            zero_limit: crate::registry::ZeroLimit::Unlimited,
             warnings: Vec::new(),
             ..world::checked(serial, content, target)
         };

@@ -475,6 +475,7 @@ pub(super) fn to(serial: &str, device: DeviceNo, kind: Kind) -> Checked {
         totals,
         original: None,
         valid_until: None,
+        zero_limit: crate::registry::ZeroLimit::Unlimited,
         warnings: Vec::new(),
     }
 }

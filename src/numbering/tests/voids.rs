@@ -59,6 +59,7 @@ fn checked(
         totals: Totals { amount, tax, total },
         original: red.map(|(original, _)| original.clone()),
         valid_until: None,
+        zero_limit: crate::registry::ZeroLimit::Unlimited,
         warnings: Vec::new(),
     }
 }

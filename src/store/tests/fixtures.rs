@@ -7,7 +7,9 @@ use crate::{
         PlatformNo, Position, RequestKey, SegmentNo, Serial, SeriesNo, TaxpayerNo, Totals,
     },
     pb::v1 as pb,
-    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
+    registry::{
+        BackendKind, Certificate, Device, KeyHash, Monitor, Platform, Route, Taxpayer, ToldBy,
+    },
     store::{
         Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, Counted, DeliveryBatch,
         EventKind, Incident, InvoiceVoid, Issued, ListOwner, Notice, Place, ReceiptRecord,
@@ -53,6 +55,7 @@ fn series(no: i64) -> SeriesState {
         last_issue: None,
         frozen: None,
         device_next: None,
+        period: crate::store::Period::default(),
     }
 }
 
@@ -119,6 +122,13 @@ impl Author {
                 address: "MARK-ROUTE:1".into(),
                 server_name: "localhost".into(),
                 receipt_key: vec![5; 8],
+            }),
+            RegistryChange::Monitor(Monitor {
+                device: DeviceNo(1),
+                kind: Kind::ENormal,
+                told_by: ToldBy::Authority,
+                told_at: at(),
+                facts: crate::registry::monitor::tests::facts(),
             }),
             RegistryChange::Setting("statement".into(), b"MARK-SETTING".to_vec()),
         ];
