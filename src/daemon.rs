@@ -6,7 +6,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigMistake},
     contract::gbk_len,
-    delivery::worker::{Delivery, Settings},
+    delivery::{self, worker::Delivery},
     health::Ops,
     legacy::{Edge, Seal, SealError, SealFiles},
     listener::{
@@ -171,8 +171,8 @@ async fn serve(
     let unusable = Arc::clone(unusable);
     let delivery = Delivery::new(
         numbering.clone(),
-        upstream,
-        Settings { batch_max: config.delivery.batch_max, interval: config.delivery.interval },
+        (upstream, clock.clone()),
+        delivery_settings(config),
         core.open_batches.clone(),
         stopped.clone(),
     );
@@ -287,6 +287,14 @@ fn tls_files(config: &Config) -> TlsFiles {
         certificate: config.tls.server_cert.clone(),
         key: config.tls.server_key.clone(),
         client_ca: config.tls.client_ca.clone(),
+    }
+}
+
+fn delivery_settings(config: &Config) -> delivery::Settings {
+    delivery::Settings {
+        batch_max: config.delivery.batch_max,
+        interval: config.delivery.interval,
+        in_flight: config.delivery.in_flight,
     }
 }
 

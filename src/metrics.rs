@@ -142,6 +142,12 @@ pub struct Metrics {
     pub delivered: Counter,
     /// Those that it rejected.
     pub rejected: Counter,
+    /// Batches that were split.
+    pub splits: Counter,
+    /// Answers of the acceptance that were not to be believed.
+    pub lies: Counter,
+    /// Monitor data that was not taken over.
+    pub monitor_refused: Counter,
     /// Tries to deliver that failed.
     pub delivery_failures: Counter,
     /// Issued invoices and voids in no batch yet.
@@ -196,6 +202,9 @@ impl Metrics {
             batches: counter!("skproxy_delivery_batches_total"),
             delivered: counter!("skproxy_delivery_invoices_total"),
             rejected: counter!("skproxy_delivery_rejected_total"),
+            splits: counter!("skproxy_delivery_splits_total"),
+            lies: counter!("skproxy_delivery_lies_total"),
+            monitor_refused: counter!("skproxy_monitor_refused_total"),
             delivery_failures: counter!("skproxy_delivery_failures_total"),
             undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
         }
@@ -231,6 +240,9 @@ fn describe() {
         ("skproxy_delivery_batches_total", "Batches that the acceptance answered"),
         ("skproxy_delivery_invoices_total", "Invoices and voids in answered batches"),
         ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),
+        ("skproxy_delivery_splits_total", "Batches split since they could not be taken whole"),
+        ("skproxy_delivery_lies_total", "Answers of the acceptance that do not verify"),
+        ("skproxy_monitor_refused_total", "Monitor data that contradicts what was told"),
         ("skproxy_delivery_failures_total", "Tries to deliver that failed"),
     ] {
         describe_counter!(name, text);

@@ -347,8 +347,7 @@ impl AdminService for Service {
             server_name: new.server_name,
             receipt_key: new.receipt_key,
         };
-        crate::delivery::worker::check_route(&route)
-            .map_err(|hint| status::invalid("route", &hint))?;
+        crate::delivery::check_route(&route).map_err(|hint| status::invalid("route", &hint))?;
         let route = self.change(move |actor, round| round.put_route(actor, route)).await?;
         let route = Some(answers::route(&route));
         Ok(Response::new(pb::AddRouteResponse { route }))

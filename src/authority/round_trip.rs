@@ -10,8 +10,8 @@ use crate::{
     cli::certs::{DevPki, Existing, issue_client, make_dev_pki},
     clock::Clock,
     delivery::{
-        receipt::{BatchId, Lie, Verdict},
-        upstream::{SegmentRequest, Upstream, UpstreamError},
+        receipt::{BatchId, ItemName, Lie, Verdict, VerifiedReceipt},
+        upstream::{SegmentRequest, Submitted, Upstream, UpstreamError},
     },
     model::{DeviceNo, Kind, TaxpayerNo},
     pb::authority::v1::BatchItem,
@@ -20,6 +20,47 @@ use crate::{
 };
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;
+
+/// The calls about a batch that is judged at once.
+trait Judged {
+    async fn submit(
+        &self,
+        batch: BatchId,
+        items: Vec<BatchItem>,
+    ) -> Result<VerifiedReceipt, UpstreamError>;
+    async fn receipt(
+        &self,
+        batch: BatchId,
+        items: &[BatchItem],
+    ) -> Result<Option<VerifiedReceipt>, UpstreamError>;
+}
+
+impl Judged for Upstream {
+    async fn submit(
+        &self,
+        batch: BatchId,
+        items: Vec<BatchItem>,
+    ) -> Result<VerifiedReceipt, UpstreamError> {
+        let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+        self.submit_batch(batch, items, &names).await.map(judged)
+    }
+
+    async fn receipt(
+        &self,
+        batch: BatchId,
+        items: &[BatchItem],
+    ) -> Result<Option<VerifiedReceipt>, UpstreamError> {
+        let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+        Ok(self.find_batch(batch, &names).await?.map(judged))
+    }
+}
+
+fn judged(submitted: Submitted) -> VerifiedReceipt {
+    match submitted {
+        Submitted::Judged(receipt) => *receipt,
+        Submitted::Judging(serial) => panic!("{serial} is still being judged"),
+    }
+}
 
 const BATCH: BatchId = BatchId([1; 16]);
 /// A code that no segment of the simulator has.

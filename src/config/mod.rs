@@ -153,11 +153,13 @@ pub struct DeliverySettings {
     pub batch_max: usize,
     /// How often the outbox is looked through when nothing wakes it.
     pub interval: Duration,
+    /// Batches of one province on the wire at a time, 1 to 64.
+    pub in_flight: usize,
 }
 
 impl Default for DeliverySettings {
     fn default() -> Self {
-        Self { batch_max: 128, interval: Duration::from_millis(500) }
+        Self { batch_max: 128, interval: Duration::from_millis(500), in_flight: 4 }
     }
 }
 
@@ -352,6 +354,7 @@ impl Config {
         line("\n[delivery]".to_owned());
         line(format!("batch_max = {}", self.delivery.batch_max));
         line(format!("interval_ms = {}", self.delivery.interval.as_millis()));
+        line(format!("in_flight = {}", self.delivery.in_flight));
         line("\n[log]".to_owned());
         line(format!("format = \"{}\"", self.log.format.name()));
         line(format!("level = \"{}\"", self.log.level));
@@ -433,6 +436,7 @@ fn read_delivery(raw: &raw::RawDelivery, reader: &mut Reader) -> DeliverySetting
             TIMEOUT_MS,
             default.interval,
         ),
+        in_flight: reader.count("delivery.in_flight", raw.in_flight, 1..=64, default.in_flight),
     }
 }
 

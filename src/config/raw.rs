@@ -95,6 +95,7 @@ pub(super) struct RawStore {
 pub(super) struct RawDelivery {
     pub(super) batch_max: Option<i64>,
     pub(super) interval_ms: Option<i64>,
+    pub(super) in_flight: Option<i64>,
 }
 
 /// `[log]`

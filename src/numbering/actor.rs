@@ -587,10 +587,8 @@ fn busy(device: &str, wait: Duration) -> Refusal {
 }
 
 fn not_issued() -> Refusal {
-    Refusal::new(
-        Reason::NotIssued,
-        "the device provably issued nothing; send it again with the same serial",
-    )
+    let hint = "the device provably issued nothing; send it again with the same serial";
+    Refusal::new(Reason::NotIssued, hint)
 }
 
 fn abort(error: &CommitError) -> ! {

@@ -226,6 +226,10 @@ impl OfflineBook {
         Some(item.series)
     }
 
+    pub(super) fn series_of(&self, claim: ClaimId) -> Option<SeriesNo> {
+        self.items.get(&claim).map(|item| item.series)
+    }
+
     pub(super) fn of(&self, series: SeriesNo) -> Offline {
         self.series.get(&series).map_or_else(Offline::default, |(sums, _)| *sums)
     }

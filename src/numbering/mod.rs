@@ -21,6 +21,7 @@ mod round;
 #[cfg(test)]
 mod tests;
 mod time;
+mod upload;
 mod void;
 mod witness;
 mod work;
@@ -34,6 +35,7 @@ pub use monitor::Taken;
 pub use operate::{NewDevice, NewSegment};
 pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, VoidedClaim, Wait};
 pub use round::{Decision, Resolved};
+pub use upload::Heard;
 pub use void::VoidWish;
 pub use witness::{SeriesWitness, Skipped};
 

@@ -2,24 +2,17 @@
 
 use super::book::{Round, Series, unreadable};
 use crate::{
-    clock,
     model::{
-        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
-        SeriesNo, TaxpayerNo,
+        CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo, SeriesNo,
+        TaxpayerNo,
     },
     refusal::{Reason, Refusal},
     registry::{
         BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Route, Taxpayer,
     },
-    store::{
-        AuditEntry, DeliveryBatch, Incident, Notice, Period, ReceiptRecord, RegistryChange,
-        SegmentState, SeriesState, Told,
-    },
+    store::{AuditEntry, Period, RegistryChange, SegmentState, SeriesState},
 };
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A device to be made.
 #[derive(Debug, Clone)]
@@ -347,68 +340,5 @@ impl Round<'_> {
         self.series_mut(no)?.state.frozen = None;
         self.audit(actor, format!("unfreeze series {no} of {device_id}: {reason}"));
         Ok(no)
-    }
-
-    /// Freezes the membership of a batch for one province; none when nothing waits.
-    pub fn freeze_batch(&mut self, province: &str, count_max: usize) -> Option<DeliveryBatch> {
-        let waiting = self.book.outbox.get(province)?;
-        let busy: HashSet<ClaimId> = self.book.reds.values().copied().collect();
-        let free = waiting
-            .iter()
-            .copied()
-            .filter(|notice| !self.delivered.contains(&(province.to_owned(), *notice)))
-            .filter(|notice| !self.waits(*notice, &busy));
-        let members: Vec<Notice> = free.take(count_max).collect();
-        if members.is_empty() {
-            return None;
-        }
-        self.last.batch = self.last.batch.saturating_add(1);
-        self.delivered.extend(members.iter().map(|notice| (province.to_owned(), *notice)));
-        let batch = DeliveryBatch {
-            no: BatchNo(self.last.batch),
-            id: clock::random(),
-            province: province.to_owned(),
-            members,
-            at: self.now,
-        };
-        self.batch.deliveries.push(batch.clone());
-        Some(batch)
-    }
-
-    /// Whether the authority must hear something else first: a red letter waits for the receipt of
-    /// its blue invoice, a void for the one of its invoice, and the void of a blue invoice for all
-    /// that is to be told of its red letters. `busy` are the blue invoices of those.
-    fn waits(&self, notice: Notice, busy: &HashSet<ClaimId>) -> bool {
-        let claim = notice.claim;
-        match notice.told {
-            Told::End => {
-                let blue = self.book.reds.get(&claim);
-                blue.is_some_and(|blue| self.book.is_on_its_way(Notice::end(*blue)))
-            }
-            Told::InvoiceVoid => {
-                busy.contains(&claim) || self.book.is_on_its_way(Notice::end(claim))
-            }
-        }
-    }
-
-    /// Stores a verified receipt. One for a batch that is answered already changes nothing.
-    pub fn put_receipt(&mut self, mut record: ReceiptRecord) {
-        let open = self.book.open_batches.contains_key(&record.batch);
-        if !open || !self.answered.insert(record.batch) {
-            return;
-        }
-        record.at = self.now;
-        for rejection in &record.rejected {
-            let what = match rejection.notice.told {
-                Told::End => "it",
-                Told::InvoiceVoid => "its void",
-            };
-            let text = format!("the authority rejected {what}: {}", rejection.message);
-            let claim = rejection.notice.claim;
-            tracing::error!(claim = claim.0, "incident: {text}");
-            let claim = Some(claim);
-            self.batch.incidents.push(Incident { at: self.now, series: None, claim, text });
-        }
-        self.batch.receipts.push(record);
     }
 }

@@ -6,6 +6,7 @@ use super::{
     SegmentState, SeriesState, StoreError, Told, columns, journal, reader,
     rows::{self, Column::Int},
     schema::sqlite,
+    upload,
 };
 use crate::{
     convert::to_u64,
@@ -45,6 +46,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
             .into_iter()
             .map(|no| open_batch(connection, BatchNo(no)))
             .collect::<Result<_>>()?,
+        aside: upload::asides(connection)?,
+        write_backs: upload::open_write_backs(connection)?,
         journal: journal::head(connection)?,
         last: LastIds {
             claim: last(connection, "SELECT max(id) FROM claim")?,

@@ -48,18 +48,22 @@ impl<'a> Writer<'a> {
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
         batch.balances.iter().try_for_each(|balance| self.balance(balance))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
+        batch.acceptances.iter().try_for_each(|acceptance| self.acceptance(acceptance))?;
+        batch.splits.iter().try_for_each(|split| self.split(split))?;
+        batch.sent_again.iter().try_for_each(|notice| self.sent_again(*notice))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
+        batch.write_backs.iter().try_for_each(|write_back| self.write_back(write_back))?;
         batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
         self.journal(batch)
     }
 
-    fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
+    pub(super) fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
         let crc = rows::crc(table, columns);
         self.crcs.extend_from_slice(&crc.to_be_bytes()[4..]);
         crc
     }
 
-    fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
+    pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
         self.connection.prepare_cached(sql)
     }
 
@@ -354,7 +358,7 @@ impl<'a> Writer<'a> {
         self.wait_for_batch(Notice::invoice_void(claim))
     }
 
-    fn wait_for_batch(&mut self, notice: Notice) -> Result {
+    pub(super) fn wait_for_batch(&mut self, notice: Notice) -> Result {
         self.statement("INSERT INTO outbox VALUES (?)")?.execute([notice.code()]).map(drop)
     }
 
@@ -457,6 +461,8 @@ impl<'a> Writer<'a> {
             record.at.unix(),
             crc
         ])?;
+        // In the order of their commits, for those who follow them.
+        self.statement("INSERT INTO answered (batch) VALUES (?)")?.execute([record.batch.0])?;
         for rejection in &record.rejected {
             let code = rejection.notice.code();
             let columns = [Int(Some(code)), Bytes(rejection.message.as_bytes())];

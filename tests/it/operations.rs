@@ -435,9 +435,10 @@ async fn a_device_tells_its_platforms_what_is_registered_and_left() {
     assert!(rates.rates_millionths.contains(&130_000), "{rates:?}");
     assert!(rates.rates_millionths.is_sorted() && !rates.rates_millionths.contains(&170_000));
     assert_eq!(rates.source(), v1::RateSource::Profile);
-    let monitor = v1::GetMonitorRequest { device_id: "OTHER".into(), kind: 0 };
+    let kind = v1::InvoiceKind::ENormal.into();
+    let monitor = v1::GetMonitorRequest { device_id: "OTHER".into(), kind };
     let refused = devices.get_monitor(monitor).await.unwrap_err();
-    assert!(refused.message().contains("not been fetched"), "{refused}");
+    assert!(refused.message().contains("has been told"), "{refused}");
     demo.end().await;
 }
 

@@ -65,7 +65,7 @@ const HANDED: &[(&str, &str, &[&str])] = &[
         &["DeviceAnswer", "Finished", "Job", "Pool", "Signed", "SignerError", "Takes", "Threads"],
     ),
     ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
-    ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
+    ("delivery", "numbering", &["Heard", "Numbering", "Round", "SeriesWitness", "Taken"]),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

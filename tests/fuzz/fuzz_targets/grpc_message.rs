@@ -42,8 +42,13 @@ fuzz_target!(|bytes: &[u8]| {
     for name in PROFILES.names() {
         let profile = PROFILES.get(name).expect("it was named");
         let (taxpayer, device) = (&taxpayer, &device);
-        let target =
-            Target { platform: PlatformNo(1), taxpayer, device, red_offered: true, authorised_rates: &[] };
+        let target = Target {
+            platform: PlatformNo(1),
+            taxpayer,
+            device,
+            red_offered: true,
+            authorised_rates: &[],
+        };
         if let Err(refusal) = contract::check(draft.clone(), target, profile, now) {
             assert!(!refusal.hint.is_empty() || !refusal.violations.is_empty());
         }
