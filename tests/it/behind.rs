@@ -87,6 +87,8 @@ async fn an_older_copy_is_noticed_by_the_acceptance_and_resumed_above_what_it_ho
     // The copy's own watermark agrees with it; only the acceptance knows better.
     for _ in 0..2 {
         let served = Served::start(dir).await;
+        // The start waits for the acceptance, but not for ever.
+        served.is_unready("read-only").await;
         let mut client = served.client().await;
         assert_eq!(issue(&mut client, sample("S1")).await.unwrap(), first, "what is kept");
         let refused = issue(&mut client, sample("S4")).await.unwrap_err();
