@@ -150,7 +150,7 @@ async fn a_restart_forgets_nothing_and_the_client_finds_its_way_back() {
             }
         }
     };
-    let after = tokio::time::timeout(Duration::from_secs(30), resent).await.unwrap();
+    let after = tokio::time::timeout(Duration::from_secs(60), resent).await.unwrap();
     assert_eq!(after, before);
     assert_eq!(world.upstream.acquire(&wanted(1, 10)).await.unwrap(), segment);
     let next = world.upstream.acquire(&wanted(2, 10)).await.unwrap();
