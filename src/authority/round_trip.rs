@@ -20,6 +20,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 const BATCH: BatchId = BatchId([1; 16]);
 /// A code that no segment of the simulator has.
@@ -31,16 +32,21 @@ struct World {
     authority: RunningAuthority,
     upstream: Upstream,
     device: fixtures::Device,
+    /// Keeps the address ours while nobody listens at it.
+    _held: TcpSocket,
 }
 
 impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         make_dev_pki(dir.path(), &[], Existing::Keep).unwrap();
-        let authority = start(dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let held = TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let authority = start(dir.path(), held.local_addr().unwrap()).await;
         let upstream = client(dir.path(), &route(&authority));
         let device = fixtures::Device::p256("d1");
-        let world = Self { dir, authority, upstream, device };
+        let world = Self { dir, authority, upstream, device, _held: held };
         let device = registered(&world.device.id, &world.device.public_key);
         world.upstream.register_device(&device, TAXPAYER).await.unwrap();
         world
