@@ -20,6 +20,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// The calls about a batch that is judged at once.
 trait Judged {
@@ -72,16 +73,21 @@ struct World {
     authority: RunningAuthority,
     upstream: Upstream,
     device: fixtures::Device,
+    /// Keeps the address ours while nobody listens at it.
+    _held: TcpSocket,
 }
 
 impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         make_dev_pki(dir.path(), &[], Existing::Keep).unwrap();
-        let authority = start(dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let held = TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let authority = start(dir.path(), held.local_addr().unwrap()).await;
         let upstream = client(dir.path(), &route(&authority));
         let device = fixtures::Device::p256("d1");
-        let world = Self { dir, authority, upstream, device };
+        let world = Self { dir, authority, upstream, device, _held: held };
         let device = registered(&world.device.id, &world.device.public_key);
         world.upstream.register_device(&device, TAXPAYER).await.unwrap();
         world
@@ -191,7 +197,7 @@ async fn a_restart_forgets_nothing_and_the_client_finds_its_way_back() {
             }
         }
     };
-    let after = tokio::time::timeout(Duration::from_secs(30), resent).await.unwrap();
+    let after = tokio::time::timeout(Duration::from_secs(60), resent).await.unwrap();
     assert_eq!(after, before);
     assert_eq!(world.upstream.acquire(&wanted(1, 10)).await.unwrap(), segment);
     let next = world.upstream.acquire(&wanted(2, 10)).await.unwrap();

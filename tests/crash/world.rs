@@ -298,6 +298,22 @@ impl Live {
         Answer::of(serial, told.await)
     }
 
+    /// Waits until the device that draws numbers has said its next one, and that is saved.
+    pub(crate) async fn know_the_next_number(&self) {
+        let known = tokio::time::timeout(BOUND, async {
+            let mut every = tokio::time::interval(Duration::from_millis(2));
+            loop {
+                every.tick().await;
+                let dry = self.pipeline.validate(Some(peer()), BOUND, Some(draft("D"))).await;
+                match dry {
+                    Err(refusal) if refusal.reason.name() == "DEVICE_UNAVAILABLE" => {}
+                    other => return other.map(drop).unwrap(),
+                }
+            }
+        });
+        known.await.expect("the device says its next number");
+    }
+
     /// Waits until no claim is open.
     pub(crate) async fn settle(&self) -> Result<(), String> {
         let settled = tokio::time::timeout(BOUND, async {

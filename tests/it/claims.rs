@@ -3,7 +3,7 @@
 
 use crate::{
     product::{Ran, line, verified},
-    support::registration,
+    support::{BOUND, registration},
 };
 use skproxy::{
     admin,
@@ -94,8 +94,12 @@ impl House {
     }
 
     async fn issue(&self, serial: &str) -> Result<Wire, Refusal> {
+        self.issue_within(BOUND, serial).await
+    }
+
+    async fn issue_within(&self, deadline: Duration, serial: &str) -> Result<Wire, Refusal> {
         let draft = Some(sample::draft(serial, SELLER));
-        let outcome = self.pipeline.issue(Some(peer()), Duration::from_millis(300), draft).await?;
+        let outcome = self.pipeline.issue(Some(peer()), deadline, draft).await?;
         Ok(outcome.result.unwrap())
     }
 
@@ -118,7 +122,8 @@ async fn an_operator_voids_the_number_of_a_claim_that_nobody_signs() {
     let house = House::open(dir.path()).await;
     house.register().await;
     house.mute();
-    assert!(matches!(house.issue("S1").await.unwrap(), Wire::InDoubt(_)));
+    let answer = house.issue_within(Duration::from_secs(2), "S1").await;
+    assert!(matches!(answer.unwrap(), Wire::InDoubt(_)));
     let open = house.operate("invoice open").await.json();
     let claim = &open["claims"][0];
     assert_eq!((&claim["claim_id"], &claim["number"]), (&"1".into(), &"00000001".into()), "{open}");

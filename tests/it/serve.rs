@@ -16,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -89,6 +90,17 @@ impl Served {
     pub(crate) async fn client(&self) -> InvoiceServiceClient<Channel> {
         let pki = self.dir.join("pki");
         client(&self.platforms, &pki.join("ca.pem"), &pki.join("platform.pem")).await
+    }
+
+    /// Waits until the probe tells this reason for not being ready.
+    pub(crate) async fn is_unready(&self, reason: &str) {
+        let told = tokio::time::timeout(BOUND, async {
+            let mut every = tokio::time::interval(Duration::from_millis(20));
+            while !ask(&self.ops, "/readyz").await.1.contains(reason) {
+                every.tick().await;
+            }
+        });
+        assert!(told.await.is_ok(), "the probe never says {reason:?}");
     }
 
     pub(crate) async fn operate(&self, words: &str) {

@@ -43,7 +43,7 @@ pub(super) const DRAWN_CODE: &str = "044002600112";
 /// The software device, and the one that draws its numbers.
 pub(super) const D1: DeviceNo = DeviceNo(1);
 pub(super) const D2: DeviceNo = DeviceNo(2);
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the simulated device may be at work after a request.
 pub(super) const QUIESCENCE: Duration = Duration::from_millis(400);
 
