@@ -317,6 +317,12 @@ impl House {
         (!matches!(wire, Wire::InDoubt(_))).then_some(wire)
     }
 
+    /// The numbers that the callers were told of.
+    pub(crate) fn numbers(&self) -> Vec<Number> {
+        let told = self.told.lock().unwrap();
+        told.values().map(|it| (it.code.clone(), it.number.clone())).collect()
+    }
+
     /// How many invoices the callers were told of.
     pub(crate) fn count(&self) -> usize {
         self.told.lock().unwrap().len()
@@ -334,7 +340,8 @@ impl House {
             .map(|it| (number(it), convert::sha256(&it.encode_to_vec()).to_vec()))
             .collect();
         assert_eq!(ours.len(), told.len(), "a number was given twice");
-        no_gap(ours.keys().chain(spent));
+        let spent = spent.iter().map(|it| (DEVICE.to_owned(), it.clone()));
+        no_gap(told.values().map(|it| (it.device_id.clone(), number(it))).chain(spent));
         wait_for("the authority's ledger equals ours", || {
             let ledger = self.authority.ledger();
             let foreign = ledger.iter().find(|(number, digest)| ours.get(number) != Some(digest));
@@ -406,16 +413,16 @@ impl House {
     }
 }
 
-/// Numbers of a code follow each other.
-fn no_gap<'a>(numbers: impl Iterator<Item = &'a Number>) {
-    let mut by_code: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
-    for (code, number) in numbers {
-        by_code.entry(code).or_default().insert(number.parse().unwrap());
+/// The numbers of a device under one code follow each other.
+fn no_gap(numbers: impl Iterator<Item = (String, Number)>) {
+    let mut runs: BTreeMap<(String, String), BTreeSet<u32>> = BTreeMap::new();
+    for (device, (code, number)) in numbers {
+        runs.entry((device, code)).or_default().insert(number.parse().unwrap());
     }
-    for (code, numbers) in by_code {
+    for (of, numbers) in runs {
         let first = *numbers.first().unwrap();
         let whole = numbers.iter().copied().eq((first..).take(numbers.len()));
-        assert!(whole, "{code}: a gap in {numbers:?}");
+        assert!(whole, "{of:?}: a gap in {numbers:?}");
     }
 }
 

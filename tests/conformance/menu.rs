@@ -1,1 +1,190 @@
-//! placeholder
+//! Every item of the tax server simulator's fault menu, through the whole product: what it does to
+//! an invoice, and what state it leaves behind.
+
+use crate::{
+    authority::Number,
+    backends::{Backend as _, Server},
+    house::{Answer, DEVICE, House},
+    process::{BOUND, wait_for},
+};
+use skproxy::{
+    clock,
+    contract::sample::{self, SELLER},
+    pb::v1::outcome::Result as Wire,
+};
+
+/// "Not issued" holds after so long. Unit: milliseconds.
+const SOON_MS: u32 = 1_500;
+/// The same where the server may be late. Unit: milliseconds.
+const PATIENT_MS: u32 = 15_000;
+
+/// How an invoice ends that met a fault.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Issued, by the answer or by what the server was asked after it.
+    Issued,
+    /// Provably not issued: the same serial is sent again, and issued.
+    Released,
+    /// What the server says contradicts the claim: nothing is released, the series is frozen with
+    /// this evidence, and the invoice is adopted once a person has looked.
+    Adopted(&'static str),
+    /// The same, but what the server booked is not what was asked for: an operator voids the claim.
+    Voided(&'static str),
+    /// Issued, and the series is frozen with this evidence: what stands beside it does not add up.
+    Doubted(&'static str),
+    /// The device stops until an operator opens it again.
+    Stopped,
+}
+
+use End::{Adopted, Doubted, Issued, Released, Stopped, Voided};
+
+/// The menu. Where it names no operation, the fault is one of issuing (10008); 10010 is the
+/// question that follows each, 10004 the one for the next number.
+const MENU: &[(&str, u32, End)] = &[
+    ("none", SOON_MS, Issued),
+    ("delay=50ms", SOON_MS, Issued),
+    ("drop-request", SOON_MS, Released),
+    ("drop-answer", PATIENT_MS, Issued),
+    ("late=1500ms", PATIENT_MS, Issued),
+    ("answer-twice", PATIENT_MS, Adopted("does not match: serial differs")),
+    ("wrong-serial", SOON_MS, Voided("knows no such serial, but its next number went from")),
+    ("wrong-total", PATIENT_MS, Voided("does not match: totals differs")),
+    ("wrong-encoding", PATIENT_MS, Issued),
+    ("outside-number", PATIENT_MS, Doubted("it issued past us")),
+    ("issued-by-another", PATIENT_MS, Doubted("it issued past us")),
+    ("clock-back=24h", PATIENT_MS, Doubted("the device's clock")),
+    ("busy", SOON_MS, Released),
+    ("unknown-code", PATIENT_MS, Issued),
+    ("http-500", SOON_MS, Released),
+    ("http-500-after", PATIENT_MS, Issued),
+    ("reset-before", SOON_MS, Released),
+    ("reset-after", PATIENT_MS, Issued),
+    ("garbage", PATIENT_MS, Issued),
+    ("10010/wrong-serial", PATIENT_MS, Adopted("does not match: serial differs")),
+    ("10010/wrong-total", PATIENT_MS, Adopted("does not match: totals differs")),
+    ("10010/wrong-encoding", PATIENT_MS, Issued),
+    ("10010/drop-answer", PATIENT_MS, Issued),
+    ("10010/garbage", PATIENT_MS, Issued),
+    ("10010/busy", PATIENT_MS, Issued),
+    ("10010/unknown-code", PATIENT_MS, Issued),
+    ("10004/garbage", PATIENT_MS, Issued),
+    ("10004/drop-answer", PATIENT_MS, Issued),
+    ("locked", SOON_MS, Stopped),
+    ("10010/locked", PATIENT_MS, Stopped),
+];
+
+struct Case {
+    house: House,
+    server: Server,
+}
+
+impl Case {
+    async fn ask(&self, serial: &str) -> Answer {
+        self.house.ask((0, sample::draft(serial, SELLER))).await
+    }
+
+    async fn check(&self, serial: &str, fault: &str, end: End) {
+        self.server.push(fault);
+        let first = self.ask(serial).await;
+        if let Answer::Refused(reason, ..) = &first {
+            assert_eq!(reason, "NOT_ISSUED", "{fault}");
+            assert!(matches!(end, Released), "{fault}");
+        }
+        match end {
+            Issued | Released => {
+                self.house.issue(0, serial).await;
+                assert_eq!(self.house.frozen(DEVICE), "", "{fault}");
+            }
+            Adopted(evidence) => {
+                self.freezes(fault, evidence);
+                self.is_in_doubt(serial, fault).await;
+                self.house.unfreeze(DEVICE);
+                self.house.issue(0, serial).await;
+            }
+            Voided(evidence) => {
+                self.freezes(fault, evidence);
+                self.is_in_doubt(serial, fault).await;
+                self.void();
+                let known = self.house.known((0, serial)).await;
+                assert!(matches!(known, Wire::Voided(_)), "{fault}: {known:?}");
+                self.house.unfreeze(DEVICE);
+            }
+            Doubted(evidence) => {
+                self.house.issue(0, serial).await;
+                let frozen = self.frozen();
+                assert!(frozen.contains(evidence), "{fault}: {frozen}");
+                self.house.unfreeze(DEVICE);
+            }
+            Stopped => {
+                assert!(matches!(first, Answer::InDoubt), "{fault}: {first:?}");
+                match self.ask("STOPPED").await {
+                    Answer::Refused(reason, ..) => assert_eq!(reason, "DEVICE_UNAVAILABLE"),
+                    other => panic!("{fault}: {other:?}"),
+                }
+                self.server.assign(&self.house, PATIENT_MS);
+                self.house.issue(0, serial).await;
+            }
+        }
+        assert!(self.server.is_spent(), "{fault} has met no request");
+    }
+
+    fn frozen(&self) -> String {
+        wait_for("the series freezes", || {
+            Some(self.house.frozen(DEVICE)).filter(|why| !why.is_empty())
+        })
+    }
+
+    fn freezes(&self, fault: &str, evidence: &str) {
+        let frozen = self.frozen();
+        let is_told = frozen.starts_with("SIGNER_ANSWER_INVALID: ") && frozen.contains(evidence);
+        assert!(is_told, "{fault}: {frozen}");
+    }
+
+    async fn is_in_doubt(&self, serial: &str, fault: &str) {
+        let known = self.house.known((0, serial)).await;
+        assert!(matches!(known, Wire::InDoubt(_)), "{fault}: {known:?}");
+    }
+
+    /// Voids the one open claim. While it is being looked into, the command is refused.
+    fn void(&self) {
+        let open = self.house.operated("invoice open");
+        let claim = &open["claims"][0]["claim_id"];
+        let claim = claim.as_str().map_or_else(|| claim.to_string(), str::to_owned);
+        let words = format!("invoice blank-void --claim {claim} --reason looked-into --yes");
+        wait_for("the claim is voided", || {
+            (self.house.operate(&words).code == Some(0)).then_some(())
+        });
+    }
+
+    /// What the server has booked and we have not issued: numbers of others.
+    fn foreign(&self, ours: &[Number]) -> Vec<Number> {
+        let theirs = self.server.issued().unwrap();
+        theirs.into_iter().filter(|number| !ours.contains(number)).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_a_tax_server_ends_in_its_state() {
+    let server = Server::new(200);
+    let house = House::new("", Vec::new(), false).await;
+    house.add_device(DEVICE, "499000000001", &server.words()).await;
+    house.usable(DEVICE);
+    let case = Case { house, server };
+    let mut quiescence = 0;
+    case.house.issue(0, "BEFORE").await;
+    for (at, (fault, quiescence_ms, end)) in MENU.iter().enumerate() {
+        let begin = clock::monotonic();
+        if quiescence != *quiescence_ms {
+            quiescence = *quiescence_ms;
+            case.server.assign(&case.house, quiescence);
+        }
+        case.check(&format!("MENU{at}"), fault, *end).await;
+        // The series goes on.
+        case.house.issue(0, &format!("NEXT{at}")).await;
+        assert!(begin.elapsed() < BOUND);
+        println!("{fault}: {end:?}, after {:?}", begin.elapsed());
+    }
+    case.house.settle().await;
+    let foreign = case.foreign(&case.house.numbers());
+    case.house.end(&foreign).await;
+}

@@ -3,7 +3,7 @@
 use super::{Backend, Event};
 use crate::{
     authority::Number,
-    house::House,
+    house::{DEVICE, House},
     process::{Process, wait_for},
 };
 use rustix::process::Signal;
@@ -18,6 +18,10 @@ use tempfile::TempDir;
 
 /// How long a call may take. Unit: milliseconds.
 const TIMEOUT_MS: u32 = 1_000;
+/// After so long "not issued" holds for a claim. Unit: milliseconds.
+const QUIESCENCE_MS: u32 = 4_000;
+/// The same where a request may be done late, so that no slow machine is later. Unit: milliseconds.
+const PATIENT_MS: u32 = 12_000;
 /// Code of its numbers, which begin at 1.
 pub(crate) const CODE: &str = "044002600911";
 
@@ -26,16 +30,15 @@ pub(crate) struct Server {
     dir: TempDir,
     address: String,
     process: Option<Process>,
-    quiescence_ms: u32,
     last: u32,
 }
 
 impl Server {
-    /// One with the numbers 1 to `last`. "Not issued" holds for a claim after `quiescence_ms`.
-    pub(crate) fn new(last: u32, quiescence_ms: u32) -> Self {
+    /// One with the numbers 1 to `last`.
+    pub(crate) fn new(last: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = "127.0.0.1:0".to_owned();
-        let mut server = Self { dir, address, process: None, quiescence_ms, last };
+        let mut server = Self { dir, address, process: None, last };
         server.start();
         server
     }
@@ -61,13 +64,18 @@ impl Server {
         (self.process, self.address) = (Some(process), address);
     }
 
-    /// The connection with another quiescence time.
-    pub(crate) fn connection(&self, quiescence_ms: u32) -> String {
+    fn connection(&self, quiescence_ms: u32) -> String {
         format!(
             "--backend skserver --url http://{}/SKServer/SKDo --kpzdbs {}~~000000000001 \
              --timeout-ms {TIMEOUT_MS} --quiescence-ms {quiescence_ms}",
             self.address, SELLER.taxpayer_id
         )
+    }
+
+    /// Opens other sessions with the device, which also ends a stop because of its PIN.
+    pub(crate) fn assign(&self, house: &House, quiescence_ms: u32) {
+        house.operated(&format!("device assign --id {DEVICE} {}", self.connection(quiescence_ms)));
+        house.usable(DEVICE);
     }
 
     /// Adds a fault for one request.
@@ -107,14 +115,16 @@ impl Backend for Server {
     }
 
     fn words(&self) -> String {
-        self.connection(self.quiescence_ms)
+        self.connection(QUIESCENCE_MS)
     }
 
     fn draws_numbers(&self) -> bool {
         true
     }
 
-    fn strike(&mut self, event: Event, _: &House) {
+    fn strike(&mut self, event: Event, house: &House) {
+        let may_be_late = matches!(event, Event::Hung | Event::GivenUp);
+        self.assign(house, if may_be_late { PATIENT_MS } else { QUIESCENCE_MS });
         match event {
             Event::Slow => {
                 let slow = json!({ "random": ["delay=300ms"] });
