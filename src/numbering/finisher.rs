@@ -173,14 +173,17 @@ impl Finisher {
     }
 
     fn retry(&self, claim: Durable<Claim>, attempt: Attempt) {
-        let failures = {
-            let mut state = self.state();
-            let failures = state.failures.entry(claim.id).or_default();
-            *failures = failures.saturating_add(1);
-            *failures
-        };
-        let pause = BACKOFF_MIN.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1));
-        self.wait(claim, attempt, pause.min(BACKOFF_MAX));
+        let pause = self.next_pause(claim.id);
+        self.wait(claim, attempt, pause);
+    }
+
+    /// The pause after one more attempt that ended nothing.
+    fn next_pause(&self, claim: ClaimId) -> Duration {
+        let mut state = self.state();
+        let failures = state.failures.entry(claim).or_default();
+        *failures = failures.saturating_add(1);
+        let factor = 1_u32.checked_shl((*failures).min(16)).unwrap_or(1);
+        BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX)
     }
 
     fn wait(&self, claim: Durable<Claim>, attempt: Attempt, pause: Duration) {
@@ -288,7 +291,11 @@ impl Finisher {
             sent.saturating_add(quiescence).checked_sub(now).filter(|rest| !rest.is_zero())
         };
         match rest {
-            Some(rest) => self.wait(claim, Attempt::Query, rest),
+            // It may be issued late, and then its caller should not wait for the end of that time.
+            Some(rest) => {
+                let pause = self.next_pause(claim.id);
+                self.wait(claim, Attempt::Query, rest.min(pause));
+            }
             None => {
                 self.forget(claim.id);
                 match self.take_wish(claim.id) {

@@ -2,7 +2,7 @@
 
 use crate::{
     backends::{Backend, Event, Pkcs11, Sdf, Server, Simulated, Skf, Software, cannot},
-    house::{Answer, DEVICE, House},
+    house::{Answer, DEVICE, House, Odd},
     process::wait_for,
 };
 use rustix::process::Signal;
@@ -271,7 +271,7 @@ impl Case {
 
     async fn end(self) {
         let theirs = self.backend.issued();
-        let ours = self.house.end(&[]).await;
+        let ours = self.house.end(&Odd::default()).await;
         if let Some(mut theirs) = theirs {
             theirs.sort();
             assert!(theirs.iter().eq(&ours), "the device issued what we have, and nothing else");

@@ -74,7 +74,7 @@ impl Server {
 
     /// Opens other sessions with the device, which also ends a stop because of its PIN.
     pub(crate) fn assign(&self, house: &House, quiescence_ms: u32) {
-        house.operated(&format!("device assign --id {DEVICE} {}", self.connection(quiescence_ms)));
+        house.operated(&format!("device assign {DEVICE} {}", self.connection(quiescence_ms)));
         house.usable(DEVICE);
     }
 
