@@ -49,8 +49,8 @@ pub(crate) enum Answer {
     InDoubt,
     /// Nothing was spent: the reason, the text, and when to try again.
     Refused(String, String, Option<Duration>),
-    /// No answer of ours: the call broke.
-    Lost(Status),
+    /// None in time, or the daemon ended.
+    Late,
 }
 
 /// Numbers that a device drew and should not have.
@@ -299,9 +299,8 @@ impl House {
             let answer = self.ask((platform, draft.clone())).await;
             match &answer {
                 Answer::Issued(invoice) => return invoice.as_ref().clone(),
-                Answer::InDoubt => {}
+                Answer::InDoubt | Answer::Late => {}
                 Answer::Refused(reason, ..) if LATER.contains(&reason.as_str()) => {}
-                Answer::Lost(status) if status.code() == tonic::Code::DeadlineExceeded => {}
                 other => panic!("{}: {other:?}", draft.serial),
             }
             assert!(begin.elapsed() < BOUND, "{}: at last {answer:?}", draft.serial);
@@ -442,7 +441,13 @@ fn refused(status: Status) -> Answer {
             let again = details.retry_info().and_then(|info| info.retry_delay);
             Answer::Refused(info.reason.clone(), status.message().to_owned(), again)
         }
-        None => Answer::Lost(status),
+        None => {
+            use tonic::Code::{Cancelled, DeadlineExceeded, Unavailable, Unknown};
+            let code = status.code();
+            let is_late = [Cancelled, DeadlineExceeded, Unavailable, Unknown].contains(&code);
+            assert!(is_late, "no answer of ours: {status:?}");
+            Answer::Late
+        }
     }
 }
 

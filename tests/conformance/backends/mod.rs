@@ -5,7 +5,7 @@ mod server;
 mod simulated;
 
 pub(crate) use module::{Pkcs11, Sdf, Skf};
-pub(crate) use server::Server;
+pub(crate) use server::{HASTY, PATIENT, Server, Times, USUAL};
 pub(crate) use simulated::Simulated;
 
 use crate::{authority::Number, house::House};

@@ -16,12 +16,21 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long a call may take. Unit: milliseconds.
-const TIMEOUT_MS: u32 = 1_000;
-/// After so long "not issued" holds for a claim. Unit: milliseconds.
-const QUIESCENCE_MS: u32 = 4_000;
-/// The same where a request may be done late, so that no slow machine is later. Unit: milliseconds.
-const PATIENT_MS: u32 = 12_000;
+/// What a device's connection says of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// How long a call may take. Unit: milliseconds.
+    pub(crate) timeout_ms: u32,
+    /// After so long "not issued" holds for a claim. Unit: milliseconds.
+    pub(crate) quiescence_ms: u32,
+}
+
+/// No answer that comes is missed, however slow the machine.
+pub(crate) const USUAL: Times = Times { timeout_ms: 20_000, quiescence_ms: 4_000 };
+/// Answers do not come: they are not waited for.
+pub(crate) const HASTY: Times = Times { timeout_ms: 1_000, quiescence_ms: 4_000 };
+/// Requests are done late, but no machine is so slow that they are done after this.
+pub(crate) const PATIENT: Times = Times { timeout_ms: 1_000, quiescence_ms: 15_000 };
 /// Code of its numbers, which begin at 1.
 pub(crate) const CODE: &str = "044002600911";
 
@@ -64,17 +73,18 @@ impl Server {
         (self.process, self.address) = (Some(process), address);
     }
 
-    fn connection(&self, quiescence_ms: u32) -> String {
+    fn connection(&self, times: Times) -> String {
+        let Times { timeout_ms, quiescence_ms } = times;
         format!(
             "--backend skserver --url http://{}/SKServer/SKDo --kpzdbs {}~~000000000001 \
-             --timeout-ms {TIMEOUT_MS} --quiescence-ms {quiescence_ms}",
+             --timeout-ms {timeout_ms} --quiescence-ms {quiescence_ms}",
             self.address, SELLER.taxpayer_id
         )
     }
 
     /// Opens other sessions with the device, which also ends a stop because of its PIN.
-    pub(crate) fn assign(&self, house: &House, quiescence_ms: u32) {
-        house.operated(&format!("device assign {DEVICE} {}", self.connection(quiescence_ms)));
+    pub(crate) fn assign(&self, house: &House, times: Times) {
+        house.operated(&format!("device assign {DEVICE} {}", self.connection(times)));
         house.usable(DEVICE);
     }
 
@@ -115,7 +125,7 @@ impl Backend for Server {
     }
 
     fn words(&self) -> String {
-        self.connection(QUIESCENCE_MS)
+        self.connection(USUAL)
     }
 
     fn draws_numbers(&self) -> bool {
@@ -123,8 +133,12 @@ impl Backend for Server {
     }
 
     fn strike(&mut self, event: Event, house: &House) {
-        let may_be_late = matches!(event, Event::Hung | Event::GivenUp);
-        self.assign(house, if may_be_late { PATIENT_MS } else { QUIESCENCE_MS });
+        let times = match event {
+            Event::Slow | Event::Killed | Event::Restarted | Event::Twice => USUAL,
+            Event::AnswerLost | Event::Never => HASTY,
+            Event::Hung | Event::GivenUp => PATIENT,
+        };
+        self.assign(house, times);
         match event {
             Event::Slow => {
                 let slow = json!({ "random": ["delay=300ms"] });
