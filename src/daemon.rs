@@ -351,6 +351,13 @@ impl Daemon {
         &self.numbering
     }
 
+    /// The way to the signers, for whoever runs the daemon in its own process: a device that no
+    /// operator can add (a simulated one) is attached here.
+    #[must_use]
+    pub fn finisher(&self) -> &Arc<Finisher> {
+        &self.finisher
+    }
+
     /// Reads certificates again, for SIGHUP.
     pub fn reload(&self) {
         // What went wrong is logged and counted; the old certificates stay.

@@ -378,7 +378,9 @@ impl AdminService for Service {
         reason(&request.reason)?;
         let kind = kind("kind", request.kind)?;
         let (device_id, why) = (request.device_id.clone(), request.reason);
-        self.change(move |actor, round| round.unfreeze(actor, (&device_id, kind), &why)).await?;
+        let opened =
+            self.change(move |actor, round| round.unfreeze(actor, (&device_id, kind), &why));
+        self.core.finisher.hurry(opened.await?);
         let registry = self.core.numbering.registry();
         let device = registry.device_by_id(&request.device_id);
         if let Some(device) = device.filter(|device| device.backend.draws_numbers()) {

@@ -518,7 +518,7 @@ fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
         Completion::DeviceIssued { claim, answer } => ended(round.adopt(claim, answer)),
         Completion::NothingIssued { claim, next } => ended(round.release(claim, next.as_ref())),
         Completion::Invalid { claim, evidence } => {
-            round.freeze(claim, evidence);
+            round.contradicted(claim, evidence);
             Verdict::Kept
         }
         Completion::DeviceNext { device, kind, next } => {

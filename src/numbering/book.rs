@@ -33,11 +33,20 @@ pub struct Series {
     pub state: SeriesState,
     /// Segments with numbers left, in the order in which they are used.
     pub segments: VecDeque<SegmentState>,
+    /// Whether a device that draws numbers has said, since the start, that it has none left. That
+    /// no next number is known alone may also mean that it was not asked yet.
+    pub used_up: bool,
 }
 
 impl Series {
     pub(super) fn new(state: SeriesState) -> Self {
-        Self { state, segments: VecDeque::new() }
+        Self { state, segments: VecDeque::new(), used_up: false }
+    }
+
+    /// Takes over what a device said of its next number.
+    pub(super) fn stands_at(&mut self, next: Option<&InvoiceNumber>) {
+        self.used_up = next.is_none();
+        self.state.device_next = next.cloned();
     }
 
     /// Numbers left in its segments.

@@ -35,7 +35,7 @@ impl Round<'_> {
             return false;
         }
         if let Err(evidence) = self.matches(claim, answer) {
-            self.freeze(claim, &format!("the device's answer does not match: {evidence}"));
+            self.contradicted(claim, &format!("the device's answer does not match: {evidence}"));
             return false;
         }
         let doubt = self.doubt(claim, answer);
@@ -57,10 +57,16 @@ impl Round<'_> {
         true
     }
 
+    /// What a device says contradicts a claim: nothing is released, the series freezes.
+    pub(super) fn contradicted(&mut self, claim: &Durable<Claim>, evidence: &str) {
+        self.freeze(claim, &format!("{}: {evidence}", Reason::SignerAnswerInvalid));
+    }
+
     /// Takes over where the device stands after an answer, and draws the number's position.
     fn drew(&mut self, no: SeriesNo, answer: &DeviceAnswer) -> Result<Position, Refusal> {
-        let state = &mut self.series_mut(no)?.state;
-        state.device_next.clone_from(&answer.next);
+        let series = self.series_mut(no)?;
+        series.stands_at(answer.next.as_ref());
+        let state = &mut series.state;
         state.last_issue = state.last_issue.max(Some(answer.issue_time));
         let position = state.next_position;
         state.next_position.0 = position.0.saturating_add(1);
@@ -155,7 +161,7 @@ impl Round<'_> {
         if next != Some(before) {
             let now = next.map_or_else(|| "none".to_owned(), ToString::to_string);
             let moved = format!("its next number went from {before} to {now}");
-            self.freeze(claim, &format!("the device knows no such serial, but {moved}"));
+            self.contradicted(claim, &format!("the device knows no such serial, but {moved}"));
             return false;
         }
         let evidence = format!("serial unknown to the device, next number still {before}");
@@ -165,7 +171,7 @@ impl Round<'_> {
         self.uncount_period(claim.series, claim.totals.amount);
         let Ok(series) = self.series_mut(claim.series) else { return false };
         let event = series.event(EventKind::Released, claim.id, evidence.as_bytes());
-        series.state.device_next = next.cloned();
+        series.stands_at(next);
         self.put_ended(claim.id, claim.series);
         self.bound.insert(claim.request.clone(), Bound::Free);
         self.batch.released.push(Released {
@@ -206,7 +212,7 @@ impl Round<'_> {
             }
             // Its number is another claim's: this one has none.
             Evidence::Issued(answer) => {
-                self.series_mut(claim.series)?.state.device_next.clone_from(&answer.next);
+                self.series_mut(claim.series)?.stands_at(answer.next.as_ref());
                 (None, None)
             }
             Evidence::Nothing { next } if *next == Some(open_of(claim).number) => {
@@ -214,7 +220,7 @@ impl Round<'_> {
                 return refuse("the device issued nothing: its serial is free again".into());
             }
             Evidence::Nothing { next } => {
-                self.series_mut(claim.series)?.state.device_next.clone_from(next);
+                self.series_mut(claim.series)?.stands_at(next.as_ref());
                 (None, None)
             }
         };
@@ -230,13 +236,14 @@ impl Round<'_> {
     /// the device issued past us, now or while we were down. While a claim is open, its end
     /// explains the change or freezes the series itself.
     pub fn device_next(&mut self, no: SeriesNo, next: Option<InvoiceNumber>) {
-        let before = self.series(no).and_then(|series| series.state.device_next.clone());
-        if before == next {
+        let Some(series) = self.series(no) else { return };
+        let before = series.state.device_next.clone();
+        if before == next && series.used_up == next.is_none() {
             return;
         }
         let idle = self.backlog(no).0 == 0;
         let Ok(series) = self.series_mut(no) else { return };
-        series.state.device_next.clone_from(&next);
+        series.stands_at(next.as_ref());
         if let Some(before) = before.filter(|_| idle) {
             let now = next.map_or_else(|| "none".to_owned(), |next| next.to_string());
             self.freeze_series(

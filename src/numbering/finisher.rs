@@ -7,7 +7,7 @@
 use super::{Completions, Evidence, Void};
 use crate::{
     clock::Clock,
-    model::{ClaimId, DeviceNo, InvoiceNumber, Kind},
+    model::{ClaimId, DeviceNo, InvoiceNumber, Kind, SeriesNo},
     refusal::{Reason, Refusal},
     signer::{Finished, Job, Pool, SignerError, Threads},
     store::{Assignment, Claim, Durable, Voided},
@@ -23,6 +23,9 @@ use tokio::sync::oneshot;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Pause between two questions to a device that has no number left: somebody may have given it some.
+const ASK_USED_UP: Duration = Duration::from_secs(10);
 
 /// What to do with a claim when its time comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,8 @@ struct State {
     /// Those that were asked and have not answered: never two questions at once, so that they
     /// take no slot of a claim.
     asked: HashSet<(DeviceNo, Kind)>,
+    /// Those that have no number left, and when they are asked again.
+    used_up: HashMap<(DeviceNo, Kind), Duration>,
     /// Claims that an operator wants ended by what their device says of them.
     wanted: HashMap<ClaimId, Void>,
     ask_due: Duration,
@@ -133,6 +138,17 @@ impl Finisher {
         self.wait(claim, Attempt::Query, BACKOFF_MAX);
     }
 
+    /// Tries the open claims of a series again at once, and with the first pause after that: what
+    /// stood against them was looked into.
+    pub fn hurry(&self, series: SeriesNo) {
+        let mut state = self.state();
+        let State { waiting, failures, .. } = &mut *state;
+        for (id, waiting) in waiting.iter_mut().filter(|(_, it)| it.claim.series == series) {
+            waiting.due = Duration::ZERO;
+            failures.remove(id);
+        }
+    }
+
     /// Takes a claim back whose void was not made.
     pub(super) fn put_back(&self, claim: Durable<Claim>) {
         self.recover(claim);
@@ -157,14 +173,17 @@ impl Finisher {
     }
 
     fn retry(&self, claim: Durable<Claim>, attempt: Attempt) {
-        let failures = {
-            let mut state = self.state();
-            let failures = state.failures.entry(claim.id).or_default();
-            *failures = failures.saturating_add(1);
-            *failures
-        };
-        let pause = BACKOFF_MIN.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1));
-        self.wait(claim, attempt, pause.min(BACKOFF_MAX));
+        let pause = self.next_pause(claim.id);
+        self.wait(claim, attempt, pause);
+    }
+
+    /// The pause after one more attempt that ended nothing.
+    fn next_pause(&self, claim: ClaimId) -> Duration {
+        let mut state = self.state();
+        let failures = state.failures.entry(claim).or_default();
+        *failures = failures.saturating_add(1);
+        let factor = 1_u32.checked_shl((*failures).min(16)).unwrap_or(1);
+        BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX)
     }
 
     fn wait(&self, claim: Durable<Claim>, attempt: Attempt, pause: Duration) {
@@ -190,6 +209,7 @@ impl Finisher {
             }
             Finished::DeviceIssued { claim, answer } => {
                 self.forget(claim.id);
+                self.stands_at((claim.device, claim.kind), answer.next.as_ref());
                 match self.take_wish(claim.id) {
                     None => self.completions.device_issued(claim, answer),
                     Some(wish) => {
@@ -203,10 +223,11 @@ impl Finisher {
             }
             Finished::Next { device, kind, next } => {
                 self.state().asked.remove(&(device, kind));
+                self.stands_at((device, kind), next.as_ref());
                 self.completions.device_next(device, kind, next);
             }
             Finished::Failed { claim, error: SignerError::AnswerInvalid { detail, .. } } => {
-                self.completions.invalid(claim, format!("SIGNER_ANSWER_INVALID: {detail}"));
+                self.completions.invalid(claim, detail);
             }
             Finished::Failed { claim, error } => {
                 tracing::warn!(claim = claim.id.0, %error, "no signature yet; it is tried again");
@@ -230,6 +251,16 @@ impl Finisher {
                 state.asked.remove(&(device, kind));
                 state.ask_next.insert((device, kind));
             }
+        }
+    }
+
+    /// A device without a number is asked again after a while; whoever gives it one tells us nothing.
+    fn stands_at(&self, series: (DeviceNo, Kind), next: Option<&InvoiceNumber>) {
+        let again = self.clock.elapsed().saturating_add(ASK_USED_UP);
+        let mut state = self.state();
+        match next {
+            None => drop(state.used_up.insert(series, again)),
+            Some(_) => drop(state.used_up.remove(&series)),
         }
     }
 
@@ -260,7 +291,11 @@ impl Finisher {
             sent.saturating_add(quiescence).checked_sub(now).filter(|rest| !rest.is_zero())
         };
         match rest {
-            Some(rest) => self.wait(claim, Attempt::Query, rest),
+            // It may be issued late, and then its caller should not wait for the end of that time.
+            Some(rest) => {
+                let pause = self.next_pause(claim.id);
+                self.wait(claim, Attempt::Query, rest.min(pause));
+            }
             None => {
                 self.forget(claim.id);
                 match self.take_wish(claim.id) {
@@ -288,6 +323,8 @@ impl Finisher {
             let due: Vec<Waiting> = ids.iter().filter_map(|id| state.waiting.remove(id)).collect();
             let ask: Vec<_> = if state.ask_due <= now {
                 state.ask_due = now.saturating_add(Duration::from_secs(1));
+                let State { used_up, ask_next, .. } = &mut *state;
+                ask_next.extend(used_up.extract_if(|_, due| *due <= now).map(|(of, _)| of));
                 let free: Vec<_> = state.ask_next.difference(&state.asked).copied().collect();
                 state.asked.extend(free.iter().copied());
                 state.ask_next.clear();
@@ -383,5 +420,23 @@ mod tests {
         finisher
             .finished(Finished::Failed { claim, error: SignerError::InDoubt { device, detail } });
         assert!(finisher.state().sent[&id] >= lost_at);
+    }
+
+    #[test]
+    fn a_claim_of_an_unfrozen_series_is_due_at_once_and_the_others_wait() {
+        let clock = Clock::system();
+        let completions = Completions(Arc::new(Mailbox::new(1)));
+        let finisher =
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 1 });
+        let claim = laws::device_claim();
+        let (id, series) = (claim.id, claim.series);
+        finisher.keep(claim);
+        let due = |finisher: &Finisher| finisher.state().waiting[&id].due;
+        let kept = due(&finisher);
+        assert!(kept > clock.elapsed(), "it waits as long as any");
+        finisher.hurry(SeriesNo(series.0 + 1));
+        assert_eq!(due(&finisher), kept, "another series is none of its business");
+        finisher.hurry(series);
+        assert_eq!(due(&finisher), Duration::ZERO);
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::{
     pins::{FilePins, MemoryPins},
-    token::{PIN, Token, open_in_time, program},
+    softhsm::PIN,
+    token::{Token, open_in_time, program},
 };
 use skproxy::signer::{
     SignerError,

@@ -71,6 +71,17 @@ impl Faults {
         self.lock().script.push_back(fault);
     }
 
+    /// Forgets the faults that were added and have met no request.
+    pub fn clear(&self) {
+        self.lock().script.clear();
+    }
+
+    /// Faults that were added and have met no request.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.lock().script.len()
+    }
+
     /// Pulls the device out: every call fails, and nothing reaches it.
     pub fn disconnect(&self) {
         self.lock().is_absent = true;
