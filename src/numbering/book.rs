@@ -7,7 +7,7 @@
 
 use super::{Limits, VoidedClaim};
 use crate::{
-    contract::ContentDigest,
+    contract::{ContentDigest, Profiles},
     model::{BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
@@ -91,6 +91,8 @@ pub struct Book {
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
+    /// Rules by profile; none until they are handed in.
+    pub(super) profiles: Arc<Profiles>,
 }
 
 impl Book {
@@ -112,6 +114,7 @@ impl Book {
             journal: loaded.journal,
             last: loaded.last,
             limits,
+            profiles: Arc::default(),
         };
         for state in &loaded.series {
             book.put_series(Series::new(state.clone()));
@@ -137,6 +140,12 @@ impl Book {
             book.put_outbox(*item);
         }
         book
+    }
+
+    /// The same book, where what devices answer is judged by these profiles.
+    #[must_use]
+    pub fn judging_by(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles, ..self }
     }
 
     fn put_series(&mut self, series: Series) {

@@ -14,6 +14,7 @@ mod laws;
 mod mailbox;
 mod operate;
 mod outcome;
+mod qr;
 mod red;
 mod round;
 #[cfg(test)]
