@@ -136,6 +136,8 @@ pub struct Metrics {
     pub open_claims: Gauge,
     /// Things that a person must look into.
     pub incidents: Counter,
+    /// Invoices issued with a two-dimensional code that contradicts them.
+    pub qr_contradictions: Counter,
     /// Batches that the acceptance answered.
     pub batches: Counter,
     /// Invoices and voids in them.
@@ -199,6 +201,7 @@ impl Metrics {
             issued: counter!("skproxy_numbering_issued_total"),
             open_claims: gauge!("skproxy_numbering_open_claims"),
             incidents: counter!("skproxy_numbering_incidents_total"),
+            qr_contradictions: counter!("skproxy_numbering_qr_contradictions_total"),
             batches: counter!("skproxy_delivery_batches_total"),
             delivered: counter!("skproxy_delivery_invoices_total"),
             rejected: counter!("skproxy_delivery_rejected_total"),
@@ -237,6 +240,10 @@ fn describe() {
         ("skproxy_numbering_claims_total", "Claims made durable"),
         ("skproxy_numbering_issued_total", "Invoices made ISSUED"),
         ("skproxy_numbering_incidents_total", "Things that a person must look into"),
+        (
+            "skproxy_numbering_qr_contradictions_total",
+            "Invoices issued with a QR text that contradicts them",
+        ),
         ("skproxy_delivery_batches_total", "Batches that the acceptance answered"),
         ("skproxy_delivery_invoices_total", "Invoices and voids in answered batches"),
         ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),

@@ -184,6 +184,7 @@ pub async fn open_core(
         limits,
         clock: clock.clone(),
         read_only: opened.report.read_only.clone(),
+        profiles: Arc::new(profiles.clone()),
     };
     let threads = Threads {
         software: std::thread::available_parallelism().map_or(1, usize::from),

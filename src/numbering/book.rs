@@ -12,7 +12,7 @@ use super::{
     upload::WriteBacks,
 };
 use crate::{
-    contract::ContentDigest,
+    contract::{ContentDigest, Profiles},
     model::{BatchNo, ClaimId, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
@@ -119,6 +119,8 @@ pub struct Book {
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
+    /// Rules by profile; none until they are handed in.
+    pub(super) profiles: Arc<Profiles>,
 }
 
 impl Book {
@@ -146,6 +148,7 @@ impl Book {
             journal: loaded.journal,
             last: loaded.last,
             limits,
+            profiles: Arc::default(),
         };
         for state in &loaded.series {
             book.put_series(Series::new(state.clone()));
@@ -172,24 +175,20 @@ impl Book {
             book.put_outbox(*item);
             book.put_offline(item);
         }
-        for item in &loaded.aside {
-            book.reds.extend(item.red_of.map(|blue| (item.notice.claim, blue)));
-            book.put_offline(item);
-            book.aside.insert(item.notice, book.province(item.series));
-        }
-        for open in &loaded.write_backs {
-            open.items.iter().for_each(|item| book.put_offline(item));
-            let of_invoices = open.items.iter().filter(|item| item.offline.is_some());
-            let claims = of_invoices.map(|item| item.notice.claim).collect();
-            book.put_write_back(open.write_back.clone(), claims);
-        }
+        book.restore_uploads(loaded);
         book
     }
 
-    fn put_offline(&mut self, item: &OutboxItem) {
+    pub(super) fn put_offline(&mut self, item: &OutboxItem) {
         if let Some(offline) = item.offline {
             self.offline.put(item.notice.claim, offline);
         }
+    }
+
+    /// The same book, where what devices answer is judged by these profiles.
+    #[must_use]
+    pub fn judging_by(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles, ..self }
     }
 
     fn put_series(&mut self, series: Series) {

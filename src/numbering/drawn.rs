@@ -4,11 +4,12 @@
 
 use super::{
     book::{Bound, Round},
+    qr::qr_evidence,
     round::{RECORD_VERSION, open_of, tail_of},
 };
 use crate::{
     model::{InvoiceNumber, Position, SeriesNo},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Severity, Violation},
     signer::DeviceAnswer,
     store::{Assignment, Claim, Durable, EventKind, Released, SignedTail, Voided},
 };
@@ -37,6 +38,9 @@ impl Round<'_> {
         if let Err(evidence) = self.matches(claim, answer) {
             self.contradicted(claim, &format!("the device's answer does not match: {evidence}"));
             return false;
+        }
+        if let Some(found) = self.qr_of(claim, answer) {
+            self.note_qr(claim, &found);
         }
         let doubt = self.doubt(claim, answer);
         let Ok(position) = self.drew(claim.series, answer) else { return false };
@@ -121,7 +125,15 @@ impl Round<'_> {
         if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
             return Err(format!("{what} differs"));
         }
+        let qr = self.qr_of(claim, answer);
+        if let Some(found) = qr.filter(|found| found.severity == Severity::Refuse) {
+            return Err(qr_evidence(&found));
+        }
         self.unheld(&answer.number)
+    }
+
+    fn qr_of(&self, claim: &Claim, answer: &DeviceAnswer) -> Option<Violation> {
+        self.qr_contradiction(claim, (&answer.number, answer.issue_time), &answer.signed)
     }
 
     /// Numbers that became a claim's in this round because a device drew them, voided ones too.

@@ -16,6 +16,7 @@ mod mailbox;
 mod monitor;
 mod operate;
 mod outcome;
+mod qr;
 mod red;
 mod round;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{
     book::{Bound, Open, Round, Series, unreadable},
     drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
+    qr::qr_evidence,
     red::Hold,
     void::voided_of,
 };
@@ -13,7 +14,7 @@ use crate::{
     contract::{Checked, ContentDigest, Draft, digest},
     model::{ClaimId, CstTime, DeviceSerial, InvoiceNumber, Position, RequestKey, SeriesNo},
     pb::v1 as pb,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Severity},
     registry::Device,
     signer::Signed,
     store::{
@@ -346,13 +347,27 @@ impl Round<'_> {
     }
 
     /// Saves a signature. One that comes for a claim which is not open any more is an incident and
-    /// leaves the proxy nowhere.
-    pub fn sign(&mut self, claim: &Durable<Claim>, signed: &Signed) {
+    /// leaves the proxy nowhere. Says whether the claim has ended: it stays open, and its series
+    /// freezes, when the profile lets no code pass that contradicts its invoice.
+    pub fn sign(&mut self, claim: &Durable<Claim>, signed: &Signed) -> bool {
         if self.open(claim.id).is_none() {
-            return self.incident(claim, "a signature came for a claim that is not open");
+            self.incident(claim, "a signature came for a claim that is not open");
+            return true;
+        }
+        let number = open_of(claim).number;
+        let qr = self.qr_contradiction(claim, (&number, claim.claimed_at), signed);
+        match &qr {
+            Some(found) if found.severity == Severity::Refuse => {
+                let evidence = qr_evidence(found);
+                self.freeze(claim, &format!("SIGNER_ANSWER_INVALID: {evidence}"));
+                return false;
+            }
+            Some(found) => self.note_qr(claim, found),
+            None => {}
         }
         let tail = SignedTail::encode(&tail_of(signed));
         self.put_issued(claim, tail, None);
+        true
     }
 
     pub(super) fn put_issued(

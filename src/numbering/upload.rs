@@ -51,6 +51,21 @@ impl Book {
 }
 
 impl Book {
+    /// What a start finds set aside, and what devices still have to hear.
+    pub(super) fn restore_uploads(&mut self, loaded: &Loaded) {
+        for item in &loaded.aside {
+            self.reds.extend(item.red_of.map(|blue| (item.notice.claim, blue)));
+            self.put_offline(item);
+            self.aside.insert(item.notice, self.province(item.series));
+        }
+        for open in &loaded.write_backs {
+            open.items.iter().for_each(|item| self.put_offline(item));
+            let of_invoices = open.items.iter().filter(|item| item.offline.is_some());
+            let claims = of_invoices.map(|item| item.notice.claim).collect();
+            self.put_write_back(open.write_back.clone(), claims);
+        }
+    }
+
     /// A device must hear of a batch before its `claims` are offline no more.
     pub(super) fn put_write_back(&mut self, write_back: WriteBack, claims: Vec<ClaimId>) {
         self.unheard.extend(claims.iter().copied());

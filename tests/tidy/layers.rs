@@ -53,11 +53,22 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ("store", "contract", &["Checked", "ContentDigest", "Draft"]),
     ("store", "signer", &["DeviceAnswer", "Signed"]),
     ("admission", "identity", &["Platform"]),
-    // What a void is judged by is state, and the commit's own time.
+    // What a void is judged by is state, and the commit's own time; an answer's code is judged
+    // before it is adopted.
     (
         "numbering",
         "contract",
-        &["Checked", "ContentDigest", "Draft", "VoidCase", "digest", "may_void"],
+        &[
+            "Checked",
+            "ContentDigest",
+            "Draft",
+            "Profiles",
+            "QrFacts",
+            "VoidCase",
+            "check_qr",
+            "digest",
+            "may_void",
+        ],
     ),
     (
         "numbering",

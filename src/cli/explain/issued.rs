@@ -57,11 +57,17 @@ pub(super) const PAGES: &[Page] = &[
         Resend::Never,
         (
             "The text of an issued invoice's two-dimensional code is not what the invoice \
-             says; the invoice stands.",
-            "已开具发票的二维码内容与发票不符；发票有效。",
+             says; the invoice stands. A profile that refuses such a code takes no such answer \
+             from a signer: the series freezes with SIGNER_ANSWER_INVALID.",
+            "已开具发票的二维码内容与发票不符；发票有效。规则档案设为 refuse 时不采纳该应答，\
+             该票种序列以 SIGNER_ANSWER_INVALID 冻结。",
         ),
         ("Nothing; the invoice is issued.", "发票已开具，无需处理。"),
-        ("Tell the device's vendor; compare firmware versions.", "联系设备厂商，核对固件版本。"),
+        (
+            "Watch skproxy_numbering_qr_contradictions_total; tell the device's vendor, compare \
+             firmware versions.",
+            "关注 skproxy_numbering_qr_contradictions_total；联系设备厂商，核对固件版本。",
+        ),
     ),
     page(
         Reason::UploadIncomplete,

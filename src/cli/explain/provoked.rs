@@ -168,7 +168,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "src/numbering/tests/devices.rs",
         "a_lost_request_is_released_after_the_quiescence_time_and_its_serial_is_free",
     ),
-    (Reason::QrInvalid, "src/contract/qr.rs", "what_the_invoice_does_not_say_is_wrong"),
+    (
+        Reason::QrInvalid,
+        "src/numbering/tests/codes.rs",
+        "a_code_that_contradicts_its_invoice_freezes_the_series_where_the_profile_refuses_it",
+    ),
     (
         Reason::AlreadyExists,
         "tests/it/operators.rs",

@@ -65,7 +65,7 @@ impl Profile {
 }
 
 /// The profiles that devices may name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Profiles(Vec<Profile>);
 
 impl Profiles {

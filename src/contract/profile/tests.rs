@@ -77,6 +77,8 @@ fn a_profile_softens_what_may_be_softened_and_nothing_else() {
         ("", Reason::TaxpayerIdChecksum, Severity::Warn),
         ("TAXPAYER_ID_CHECKSUM = \"refuse\"", Reason::TaxpayerIdChecksum, Severity::Refuse),
         ("REMARK_INVALID = \"off\"", Reason::RemarkInvalid, Severity::Off),
+        ("REMARK_INVALID = \"off\"", Reason::QrInvalid, Severity::Warn),
+        ("QR_INVALID = \"refuse\"", Reason::QrInvalid, Severity::Refuse),
         ("LINE_TAX_MISMATCH = \"shadow\"", Reason::LineTaxMismatch, Severity::Shadow),
         ("LINE_TAX_MISMATCH = \"refuse\"", Reason::TotalTaxMismatch, Severity::Refuse),
     ] {
@@ -88,7 +90,6 @@ fn a_profile_softens_what_may_be_softened_and_nothing_else() {
         ("LINE_TAX_MISMATCH = \"warn\"", "since amounts must add up"),
         ("TOTAL_SUM_MISMATCH = \"shadow\"", "TOTAL_SUM_MISMATCH always refuses"),
         ("NO_NUMBERS = \"off\"", "NO_NUMBERS always refuses"),
-        ("QR_INVALID = \"refuse\"", "since the number is spent"),
         ("remark_invalid = \"off\"", "no rule's reason is called"),
     ] {
         let error = Profile::parse(&set(text)).unwrap_err().to_string();

@@ -77,6 +77,7 @@ fn running() -> Running {
         limits: Limits::default(),
         clock: clock.clone(),
         read_only: None,
+        profiles: std::sync::Arc::default(),
     };
     let mut way_back = None;
     let (numbering, finisher) = Numbering::start(parts, |completions| {

@@ -2,6 +2,7 @@
 //! device: what callers, operators and a restart see.
 
 mod backups;
+mod codes;
 mod devices;
 mod house;
 mod limits;

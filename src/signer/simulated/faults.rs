@@ -25,6 +25,8 @@ pub enum Fault {
     WrongSerial,
     /// The device issues; the answer's total is one fen more.
     WrongTotals,
+    /// The device issues; the CRC of the answer's two-dimensional code is wrong.
+    WrongQr,
     /// The device issues a number outside its segments.
     NumberOutOfSegment,
     /// The device issues; the answer to the request before this one comes again instead.
