@@ -9,7 +9,9 @@ use crate::{
     clock,
     model::{BatchNo, ClaimId, SeriesNo},
     refusal::{Reason, Refusal},
-    store::{Acceptance, DeliveryBatch, Incident, Notice, ReceiptRecord, Split, Told, WriteBack},
+    store::{
+        Acceptance, DeliveryBatch, Incident, Loaded, Notice, ReceiptRecord, Split, Told, WriteBack,
+    },
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
