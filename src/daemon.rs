@@ -170,7 +170,7 @@ async fn serve(
     let (numbering, finisher, report) = (numbering.clone(), Arc::clone(finisher), report.clone());
     let unusable = Arc::clone(unusable);
     let delivery = Delivery::new(
-        numbering.clone(),
+        (numbering.clone(), Arc::clone(&finisher)),
         (upstream, clock.clone()),
         delivery_settings(config),
         core.open_batches.clone(),
@@ -208,6 +208,8 @@ async fn serve(
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
     tasks.spawn("delivery supervisor", Arc::clone(&delivery).run(Arc::clone(&tasks)));
+    tasks.spawn("write-backs", Arc::clone(&delivery).write_back());
+    tasks.spawn("monitor data", Arc::clone(&delivery).refresh());
     tasks.spawn("admin", admin::serve(admin, Arc::new(core), stop_of(&stopped)));
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
@@ -295,6 +297,7 @@ fn delivery_settings(config: &Config) -> delivery::Settings {
         batch_max: config.delivery.batch_max,
         interval: config.delivery.interval,
         in_flight: config.delivery.in_flight,
+        monitor_every: config.delivery.monitor_every,
     }
 }
 

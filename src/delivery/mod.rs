@@ -2,11 +2,15 @@
 
 mod backoff;
 pub mod receipt;
+mod refresh;
 mod upload;
 pub mod upstream;
 pub mod worker;
+mod write_back;
 
-use crate::{model::BatchNo, refusal::Refusal, registry::Route, store::Notice};
+use crate::{
+    model::BatchNo, refusal::Refusal, registry::Route, signer::SignerError, store::Notice,
+};
 use std::time::Duration;
 use upstream::{RouteError, UpstreamError};
 
@@ -19,6 +23,8 @@ pub struct Settings {
     pub interval: Duration,
     /// Batches of one province on the wire at a time.
     pub in_flight: usize,
+    /// How often monitor data is asked for.
+    pub monitor_every: Duration,
 }
 
 /// Why something stays undelivered for now.
@@ -39,6 +45,9 @@ pub enum DeliveryError {
     /// The books.
     #[error("store what the acceptance said")]
     Store(#[source] Refusal),
+    /// A device.
+    #[error("ask the device")]
+    Device(#[source] SignerError),
     /// The books contradict themselves.
     #[error("batch {batch} tells of {notice}, which has not happened")]
     NotMade {
@@ -55,7 +64,7 @@ impl DeliveryError {
         match self {
             Self::Upstream(error) => error.is_about_the_batch(),
             Self::NotMade { .. } => true,
-            Self::NoRoute { .. } | Self::Route(_) | Self::Store(_) => false,
+            Self::NoRoute { .. } | Self::Route(_) | Self::Store(_) | Self::Device(_) => false,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     convert::{len_u64, sha256},
     metrics::metrics,
-    model::{CstTime, DeviceNo},
+    model::{CstTime, DeviceNo, Kind},
     numbering::{Heard, Round, Taken},
     pb::authority::v1::{BatchItem, MonitorData, VoidedNumber},
     registry::{Monitor, MonitorFacts, Registry, ToldBy},
@@ -201,7 +201,7 @@ impl Upload {
                     Some(Heard { series, result: it.result })
                 })
                 .collect();
-            round.put_write_backs(batch, &heard);
+            round.put_write_backs(batch, &record.acceptance_serial, &heard);
             for data in &monitors {
                 take_monitor(round, data, told_at);
             }
@@ -242,12 +242,16 @@ pub(super) fn take_monitor(round: &mut Round<'_>, data: &MonitorData, told_at: C
     let facts = match MonitorFacts::parse(data) {
         Ok(facts) => facts,
         Err(flaw) => {
-            tracing::error!(device = data.device_id, %flaw, "monitor data is not taken");
             metrics().monitor_refused.increment(1);
-            return;
+            return put_refused_monitor(round, (device, kind), &flaw.to_string());
         }
     };
     put_monitor(round, Monitor { device, kind, told_by: ToldBy::Authority, told_at, facts });
+}
+
+/// Takes over monitor data that is malformed: as an incident, once.
+pub(super) fn put_refused_monitor(round: &mut Round<'_>, of: (DeviceNo, Kind), why: &str) {
+    round.refuse_monitor(of, why);
 }
 
 /// Takes over monitor data; what contradicts is counted, and an incident of its own.

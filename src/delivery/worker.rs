@@ -16,7 +16,7 @@ use crate::{
     convert::metric,
     metrics::metrics,
     model::{BatchNo, DeviceNo},
-    numbering::{Numbering, Round, SeriesWitness},
+    numbering::{Numbering, Round, SeriesWitness, finisher::Finisher},
     refusal::{Refusal, chain},
     registry::{Device, Registry, Route},
     store::DeliveryBatch,
@@ -43,6 +43,7 @@ const JUDGING_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Delivery {
     pub(super) numbering: Numbering,
+    pub(super) finisher: Arc<Finisher>,
     pub(super) tls: ClientTls,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
@@ -60,7 +61,7 @@ impl Delivery {
     /// receipt.
     #[must_use]
     pub fn new(
-        numbering: Numbering,
+        (numbering, finisher): (Numbering, Arc<Finisher>),
         (tls, clock): (ClientTls, Clock),
         settings: Settings,
         open: Vec<BatchNo>,
@@ -68,7 +69,17 @@ impl Delivery {
     ) -> Arc<Self> {
         let (open, looked) = (Mutex::new(open.into()), watch::Sender::default());
         let write_backs_changed = Notify::new();
-        Arc::new(Self { numbering, tls, settings, clock, open, stop, looked, write_backs_changed })
+        Arc::new(Self {
+            numbering,
+            finisher,
+            tls,
+            settings,
+            clock,
+            open,
+            stop,
+            looked,
+            write_backs_changed,
+        })
     }
 
     /// Waits until every acceptance was asked once what it holds, at most `limit`: books that are

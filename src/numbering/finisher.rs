@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     model::{ClaimId, DeviceNo, InvoiceNumber, Kind, SeriesNo},
     refusal::{Reason, Refusal},
-    signer::{Finished, Job, Pool, SignerError, Threads},
+    signer::{Finished, Job, Pool, Question, Said, SignerError, Threads},
     store::{Assignment, Claim, Durable, Voided},
 };
 use std::{
@@ -116,6 +116,22 @@ impl Finisher {
         let mut state = self.state();
         state.ask_next.extend(kinds.into_iter().map(|kind| (device, kind)));
         state.ask_due = Duration::ZERO;
+    }
+
+    /// Asks a device that draws its numbers something, when its turn comes.
+    ///
+    /// # Errors
+    /// What the device, or its queue, says.
+    pub async fn ask(&self, device: DeviceNo, question: Question) -> Said {
+        let (reply, said) = oneshot::channel();
+        let busy = || SignerError::Unavailable {
+            device: device.to_string(),
+            detail: "it takes no questions now".into(),
+        };
+        if self.pool().submit(Job::Ask { device, question, reply }).is_err() {
+            return Err(busy());
+        }
+        said.await.unwrap_or_else(|_| Err(busy()))
     }
 
     /// Takes a new claim and makes its first attempt.
@@ -246,6 +262,8 @@ impl Finisher {
                 self.refuse_wish(claim.id);
                 self.retry(claim, Attempt::Query);
             }
+            // Whoever asked may have gone.
+            Finished::Said { said, reply, .. } => drop(reply.send(said)),
             Finished::NextFailed { device, kind, .. } => {
                 let mut state = self.state();
                 state.asked.remove(&(device, kind));
@@ -394,7 +412,7 @@ fn unsent(job: Job) -> Option<(Durable<Claim>, Attempt)> {
         // Nothing was sent, so the first attempt is still to come.
         Job::Sign(claim) | Job::Issue(claim) => Some((claim, Attempt::First)),
         Job::Query(claim) => Some((claim, Attempt::Query)),
-        Job::Next { .. } => None,
+        Job::Next { .. } | Job::Ask { .. } => None,
     }
 }
 

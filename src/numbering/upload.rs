@@ -169,7 +169,7 @@ impl Round<'_> {
     /// Keeps what the devices of a batch must hear, beside its receipt and before it in the same
     /// commit. A series whose device draws its numbers and that is told nothing stays offline, and
     /// a person must look.
-    pub fn put_write_backs(&mut self, batch: BatchNo, heard: &[Heard]) {
+    pub fn put_write_backs(&mut self, batch: BatchNo, serial: &str, heard: &[Heard]) {
         if !self.is_under_way(batch) {
             return;
         }
@@ -180,7 +180,8 @@ impl Round<'_> {
                 let text = format!("batch {batch}: the receipt has nothing to write back");
                 self.put_incident((series, None), &text);
             }
-            let write_back = WriteBack { batch, series, result, done_at: None };
+            let serial = serial.to_owned();
+            let write_back = WriteBack { batch, series, serial, result, done_at: None };
             self.batch.write_backs.push(write_back.clone());
             self.write_backs.insert((batch, series), (write_back, claims));
         }

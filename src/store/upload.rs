@@ -38,6 +38,8 @@ pub struct WriteBack {
     pub batch: BatchNo,
     /// The device's series.
     pub series: SeriesNo,
+    /// Acceptance serial (受理序列号) that it belongs to.
+    pub serial: String,
     /// Cipher text (明细监控密文, MXJGMW); empty when the receipt has none, which nobody can write
     /// back.
     pub result: String,
@@ -74,8 +76,8 @@ pub struct OpenWriteBack {
 pub(super) const TABLES: &str = "
 CREATE TABLE acceptance(batch INTEGER PRIMARY KEY, serial TEXT NOT NULL, at INTEGER NOT NULL,
     crc INTEGER NOT NULL);
-CREATE TABLE write_back(batch INTEGER NOT NULL, series INTEGER NOT NULL, result TEXT NOT NULL,
-    done_at INTEGER, crc INTEGER NOT NULL, PRIMARY KEY (batch, series)) WITHOUT ROWID;
+CREATE TABLE write_back(batch INTEGER NOT NULL, series INTEGER NOT NULL, serial TEXT NOT NULL,
+    result TEXT NOT NULL, done_at INTEGER, crc INTEGER NOT NULL, PRIMARY KEY (batch, series)) WITHOUT ROWID;
 CREATE INDEX write_back_open ON write_back(batch) WHERE done_at IS NULL;
 CREATE TABLE split(batch INTEGER PRIMARY KEY, message TEXT NOT NULL, at INTEGER NOT NULL,
     crc INTEGER NOT NULL);
@@ -85,15 +87,16 @@ CREATE TABLE aside(notice INTEGER PRIMARY KEY, batch INTEGER NOT NULL, crc INTEG
 /// Tables of one shape each, for `verify`: every row's CRC is checked.
 pub(super) const ROWS: [(&str, &str); 4] = [
     ("acceptance", "SELECT batch, serial, at, crc FROM acceptance"),
-    ("write_back", "SELECT batch, series, result, done_at, crc FROM write_back"),
+    ("write_back", "SELECT batch, series, serial, result, done_at, crc FROM write_back"),
     ("split", "SELECT batch, message, at, crc FROM split"),
     ("aside", "SELECT notice, batch, crc FROM aside"),
 ];
 
-fn write_back_columns(write_back: &WriteBack) -> [rows::Column<'_>; 4] {
+fn write_back_columns(write_back: &WriteBack) -> [rows::Column<'_>; 5] {
     [
         Int(Some(write_back.batch.0)),
         Int(Some(write_back.series.0)),
+        Bytes(write_back.serial.as_bytes()),
         Bytes(write_back.result.as_bytes()),
         Int(write_back.done_at.map(CstTime::unix)),
     ]
@@ -111,10 +114,11 @@ impl Writer<'_> {
 
     pub(super) fn write_back(&mut self, write_back: &WriteBack) -> rusqlite::Result<()> {
         let crc = self.crc("write_back", &write_back_columns(write_back));
-        self.statement("INSERT OR REPLACE INTO write_back VALUES (?, ?, ?, ?, ?)")?
+        self.statement("INSERT OR REPLACE INTO write_back VALUES (?, ?, ?, ?, ?, ?)")?
             .execute(params![
                 write_back.batch.0,
                 write_back.series.0,
+                write_back.serial,
                 write_back.result,
                 write_back.done_at.map(CstTime::unix),
                 crc
@@ -183,13 +187,14 @@ pub(super) fn asides(connection: &Connection) -> Result<Vec<OutboxItem>> {
 
 /// Write-backs that no device has confirmed.
 pub(super) fn open_write_backs(connection: &Connection) -> Result<Vec<OpenWriteBack>> {
-    let sql = "SELECT batch, series, result, done_at, crc FROM write_back
+    let sql = "SELECT batch, series, serial, result, crc FROM write_back
                WHERE done_at IS NULL ORDER BY batch, series";
     let open = load::all(connection, sql, |row| {
         let write_back = WriteBack {
             batch: BatchNo(row.get(0)?),
             series: SeriesNo(row.get(1)?),
-            result: row.get(2)?,
+            serial: row.get(2)?,
+            result: row.get(3)?,
             done_at: None,
         };
         let (columns, name) = (write_back_columns(&write_back), write_back.batch.to_string());

@@ -371,6 +371,10 @@ enum Stock {
 }
 
 impl DeviceNumbered for SimulatedDevice {
+    fn write_back(&mut self, _: Kind, _: &str, _: &str) -> Result<(), SignerError> {
+        Ok(())
+    }
+
     fn next_number(&mut self, kind: Kind) -> Result<Option<InvoiceNumber>, SignerError> {
         self.wake()?;
         Ok(self.next(kind))

@@ -21,7 +21,7 @@ fn the_device_tells_its_taxpayer_kinds_limits_rates_and_stock() {
     assert!(while_asked.contains(&info.clock.unix()), "{info:?}, {while_asked:?}");
     assert!(while_asked.contains(&info.asked_at.unix()), "{info:?}, {while_asked:?}");
 
-    let monitor = session.monitor(Kind::ENormal).unwrap();
+    let monitor = session.limits(Kind::ENormal).unwrap();
     assert_eq!(monitor.single_limit, Some(Fen(10_000_000)));
     assert_eq!(monitor.issue_deadline.unwrap().rfc3339(), "2099-12-31T23:59:59+08:00");
     assert_eq!((monitor.offline_hours, monitor.offline_count), (Some(72), Some(1000)));
@@ -37,7 +37,7 @@ fn the_device_tells_its_taxpayer_kinds_limits_rates_and_stock() {
     let segment = &paper.segments[0];
     assert_eq!((segment.first.number, segment.last, segment.left), (501, 600, 100));
 
-    let error = session.monitor(Kind::ESpecial).unwrap_err();
+    let error = session.limits(Kind::ESpecial).unwrap_err();
     assert_eq!(error.class(), Some(Class::Permanent), "{error}");
 }
 
@@ -198,8 +198,8 @@ fn a_result_is_written_back_once_or_again_but_never_another() {
     let house = House::new();
     let mut session = house.session();
     for _ in 0..2 {
-        session.write_back(Kind::ENormal, "SL0001", "c2FtcGxl").unwrap();
+        session.write_result_back(Kind::ENormal, "SL0001", "c2FtcGxl").unwrap();
     }
-    let error = session.write_back(Kind::ENormal, "SL0001", "b3RoZXI=").unwrap_err();
+    let error = session.write_result_back(Kind::ENormal, "SL0001", "b3RoZXI=").unwrap_err();
     assert_eq!(error.class(), Some(Class::Permanent));
 }
