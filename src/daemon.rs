@@ -7,6 +7,7 @@ use crate::{
     config::{Config, ConfigMistake},
     contract::gbk_len,
     delivery::{self, worker::Delivery},
+    engine::watch::{WATCH_EVERY, Watch},
     health::Ops,
     legacy::{Edge, Seal, SealError, SealFiles},
     listener::{
@@ -182,7 +183,7 @@ async fn serve(
         admission: Admission::new(CALLS_MAX),
         clock: clock.clone(),
     });
-    let legacy = Legacy::bind(config, &pipeline, clock).await?;
+    let legacy = Legacy::bind(config, &pipeline, clock.clone()).await?;
     let settings = GrpcSettings { message_len_max: config.limits.message_bytes_max };
     let (routes, health) = routes(pipeline, settings).await;
     let listener = Listener::new(Arc::clone(&tls), routes, listener_limits(config));
@@ -207,9 +208,7 @@ async fn serve(
     tasks.spawn("ops", Ops::new(exporter.clone(), probe).run(ops_socket, stop_of(&stopped)));
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
-    tasks.spawn("delivery supervisor", Arc::clone(&delivery).run(Arc::clone(&tasks)));
-    tasks.spawn("write-backs", Arc::clone(&delivery).write_back());
-    tasks.spawn("monitor data", Arc::clone(&delivery).refresh());
+    start_delivery((config, &core), (&delivery, &tasks), (&clock, &stopped));
     tasks.spawn("admin", admin::serve(admin, Arc::new(core), stop_of(&stopped)));
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
@@ -235,6 +234,20 @@ async fn serve(
         drain_timeout: config.limits.drain_timeout,
         admin_socket,
     })
+}
+
+/// Delivery and what watches it.
+fn start_delivery(
+    (config, core): (&Config, &Core),
+    (delivery, tasks): (&Arc<Delivery>, &Arc<Tasks>),
+    (clock, stopped): (&Clock, &watch::Receiver<bool>),
+) {
+    tasks.spawn("delivery supervisor", Arc::clone(delivery).run(Arc::clone(tasks)));
+    tasks.spawn("write-backs", Arc::clone(delivery).write_back());
+    tasks.spawn("monitor data", Arc::clone(delivery).refresh());
+    let (numbering, profiles) = (core.numbering.clone(), core.profiles.clone());
+    let watch = Watch::new(numbering, profiles, clock.clone(), config.delivery.alarm_age);
+    tasks.spawn("limits", watch_limits(watch, stopped.clone()));
 }
 
 /// The port of the legacy interface.
@@ -325,6 +338,17 @@ async fn tick(finisher: Arc<Finisher>, stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = &mut stop => return,
             _ = every.tick() => finisher.tick(),
+        }
+    }
+}
+
+async fn watch_limits(mut watch: Watch, stopped: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(WATCH_EVERY);
+    let mut stop = std::pin::pin!(stop_of(&stopped));
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = every.tick() => drop(watch.look()),
         }
     }
 }

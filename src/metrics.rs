@@ -150,6 +150,10 @@ pub struct Metrics {
     pub lies: Counter,
     /// Monitor data that was not taken over.
     pub monitor_refused: Counter,
+    /// Age of the oldest undelivered invoice. Unit: seconds.
+    pub oldest_undelivered: Gauge,
+    /// Until the first series locks at the present rate. Unit: seconds.
+    pub next_lock: Gauge,
     /// Tries to deliver that failed.
     pub delivery_failures: Counter,
     /// Issued invoices and voids in no batch yet.
@@ -208,6 +212,8 @@ impl Metrics {
             splits: counter!("skproxy_delivery_splits_total"),
             lies: counter!("skproxy_delivery_lies_total"),
             monitor_refused: counter!("skproxy_monitor_refused_total"),
+            oldest_undelivered: gauge!("skproxy_delivery_oldest_undelivered_seconds"),
+            next_lock: gauge!("skproxy_series_next_lock_seconds"),
             delivery_failures: counter!("skproxy_delivery_failures_total"),
             undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
         }
@@ -215,6 +221,11 @@ impl Metrics {
 }
 
 const SHADOWED: &str = "skproxy_pipeline_shadowed_total";
+
+/// Shows how many series a limit locks.
+pub fn series_locked(reason: &'static str, count: u64) {
+    gauge!("skproxy_series_locked", "reason" => reason).set(crate::convert::metric(count));
+}
 
 /// Counts what a rule in shadow would have refused. As many series as registered platforms have
 /// reasons in shadow.
@@ -256,6 +267,15 @@ fn describe() {
     }
     describe_gauge!("skproxy_listener_connections", "Connections open now");
     describe_gauge!("skproxy_numbering_open_claims", "Claims without a signature");
+    describe_gauge!(
+        "skproxy_delivery_oldest_undelivered_seconds",
+        "Age of the oldest invoice without a receipt"
+    );
+    describe_gauge!(
+        "skproxy_series_next_lock_seconds",
+        "Until the first series locks, when what is undelivered grows as it does now"
+    );
+    describe_gauge!("skproxy_series_locked", "Series that issue nothing, by the limit that locks");
     describe_gauge!("skproxy_delivery_undelivered_invoices", "Invoices in no batch yet");
     describe_histogram!(
         "skproxy_numbering_commit_duration_seconds",

@@ -74,14 +74,19 @@ impl Service {
 
     /// Every series with its open claims, as one round sees them.
     pub(super) async fn series(&self, device_id: String) -> Result<Vec<pb::Series>, Status> {
-        self.change(move |_, round| {
-            let registry = round.registry();
-            let mut all: Vec<_> = round.all_series().collect();
-            all.sort_by_key(|(series, _)| answers::order(registry, series));
-            let all = all.into_iter().map(|(series, open)| answers::series(registry, series, open));
-            Ok(all.filter(|series| device_id.is_empty() || series.device_id == device_id).collect())
-        })
-        .await
+        let all: Vec<pb::Series> = self
+            .change(move |_, round| {
+                let registry = round.registry();
+                let mut all: Vec<_> = round.all_series().collect();
+                all.sort_by_key(|(series, _)| answers::order(registry, series));
+                let all =
+                    all.into_iter().map(|(series, open)| answers::series(registry, series, open));
+                Ok(all
+                    .filter(|series| device_id.is_empty() || series.device_id == device_id)
+                    .collect())
+            })
+            .await?;
+        Ok(all.into_iter().map(|series| answers::with_limits(&self.core, series)).collect())
     }
 }
 

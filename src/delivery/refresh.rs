@@ -91,9 +91,9 @@ impl Delivery {
     async fn ask_one(&self, device: &Device, kind: Kind, upstream: Option<Upstream>) {
         let (told_by, told) = match upstream {
             Some(upstream) => {
-                (ToldBy::Authority, self.from_authority(&upstream, device, kind).await)
+                (ToldBy::Authority, self.ask_authority(&upstream, device, kind).await)
             }
-            None => (ToldBy::Device, self.from_device(device, kind).await),
+            None => (ToldBy::Device, self.ask_device(device, kind).await),
         };
         let (device, told_at) = (device.no, self.clock.now());
         let stored = match told {
@@ -124,7 +124,7 @@ impl Delivery {
     }
 
     /// None when the acceptance tells none, or knows no such device yet.
-    async fn from_authority(
+    async fn ask_authority(
         &self,
         upstream: &Upstream,
         device: &Device,
@@ -137,7 +137,7 @@ impl Delivery {
         }
     }
 
-    async fn from_device(
+    async fn ask_device(
         &self,
         device: &Device,
         kind: Kind,

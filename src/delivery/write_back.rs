@@ -1,5 +1,5 @@
-//! The third step of an upload (回写): devices that draw their numbers are told its result. Until they
-//! confirm, they count the invoices as offline, and so do we.
+//! The third step of an upload (回写): devices that draw their numbers are told its result. Until
+//! they confirm, they count the invoices as offline, and so do we.
 //!
 //! Invariant: a write-back is confirmed in the books only after the device took it; it is harmless
 //! when it is repeated, so a crash between the two is too.
@@ -99,7 +99,7 @@ impl Delivery {
         let Task { batch, series, device, question } = task;
         if let Err(error) = self.finisher.ask(device, question).await {
             let (batch, device) = (batch.0, device.0);
-            tracing::warn!(batch, device, %error, "the device has not taken an upload's result yet");
+            tracing::warn!(batch, device, %error, "the device has not taken a result yet");
             return false;
         }
         let confirm = move |round: &mut Round<'_>| {

@@ -3,6 +3,7 @@
 
 mod devices;
 mod pin;
+pub mod watch;
 
 pub use devices::BindError;
 

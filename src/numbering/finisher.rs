@@ -24,7 +24,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Pause between two questions to a device that has no number left: somebody may have given it some.
+/// Pause between two questions to a device that has no number left: it may have been given some.
 const ASK_USED_UP: Duration = Duration::from_secs(10);
 
 /// What to do with a claim when its time comes.
@@ -272,7 +272,7 @@ impl Finisher {
         }
     }
 
-    /// A device without a number is asked again after a while; whoever gives it one tells us nothing.
+    /// A device without a number is asked again after a while: whoever gives it one tells nobody.
     fn stands_at(&self, series: (DeviceNo, Kind), next: Option<&InvoiceNumber>) {
         let again = self.clock.elapsed().saturating_add(ASK_USED_UP);
         let mut state = self.state();

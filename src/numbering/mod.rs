@@ -45,7 +45,7 @@ use crate::{
     contract::{Checked, Draft},
     model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, RequestKey, TaxpayerNo},
     refusal::{Reason, Refusal},
-    registry::Registry,
+    registry::{MonitorFacts, Registry, ZeroLimit},
     signer::{DeviceAnswer, Signed},
     store::{Binding, Books, Claim, Durable, Found, Period, StoreError, Voided},
 };
@@ -334,10 +334,17 @@ impl Numbering {
         (load(&self.shared.commits), load(&self.shared.open), load(&self.shared.undelivered))
     }
 
-    /// What of a series is offline and what counts against its cumulative limits, as committed.
+    /// What counts against the limits of a series, as committed, beside what was told of them.
     #[must_use]
-    pub fn load_of(&self, device: DeviceNo, kind: Kind) -> (Offline, Period) {
-        self.shared.loads.get(&(device, kind)).map_or_else(Default::default, |load| *load)
+    pub fn load_of<'a>(
+        &self,
+        device: DeviceNo,
+        kind: Kind,
+        (facts, zero): (Option<&'a MonitorFacts>, ZeroLimit),
+    ) -> Load<'a> {
+        let load = self.shared.loads.get(&(device, kind));
+        let (offline, period) = load.map_or_else(Default::default, |load| *load);
+        Load { facts, zero, offline, period }
     }
 
     /// No more work; what is queued is still done.

@@ -49,8 +49,8 @@ impl Round<'_> {
 }
 
 impl Round<'_> {
-    /// Notes that monitor data of a device and kind cannot be read: an incident, once until the next
-    /// start.
+    /// Notes that monitor data of a device and kind cannot be read: an incident, once until the
+    /// next start.
     pub fn refuse_monitor(&mut self, (device, kind): (DeviceNo, Kind), why: &str) {
         if let Some(series) = self.series_of(device, kind) {
             self.report_monitor((series, (device, kind, u64::MAX)), why);

@@ -177,7 +177,8 @@ impl Round<'_> {
             let result = heard.iter().find(|heard| heard.series == series);
             let result = result.map(|heard| heard.result.clone()).unwrap_or_default();
             if result.is_empty() {
-                let text = format!("batch {batch}: the receipt has nothing to write back");
+                let reason = Reason::UploadIncomplete;
+                let text = format!("{reason}: the receipt of batch {batch} has no write-back");
                 self.put_incident((series, None), &text);
             }
             let serial = serial.to_owned();
@@ -277,7 +278,10 @@ impl Round<'_> {
     /// # Errors
     /// `NotFound` when nothing of `claim`, or nothing at all, is set aside.
     pub fn send_again(&mut self, actor: &str, claim: Option<ClaimId>) -> Result<u64, Refusal> {
-        let wanted = |notice: &&Notice| claim.is_none_or(|claim| notice.claim == claim);
+        let wanted = |notice: &&Notice| {
+            claim.is_none_or(|claim| notice.claim == claim)
+                && !self.batch.sent_again.contains(notice)
+        };
         let notices: Vec<Notice> = self.book.aside.keys().filter(wanted).copied().collect();
         if notices.is_empty() {
             return Err(Refusal::new(Reason::NotFound, "nothing of this kind is set aside"));

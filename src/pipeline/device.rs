@@ -34,7 +34,7 @@ impl Pipeline {
         })
     }
 
-    /// The rates that were told of the device; until then those of its profile that are valid today.
+    /// The rates that were told of the device; until then those of its profile, valid today.
     pub(super) fn device_rates(
         &self,
         peer: Option<&PeerCertificate>,

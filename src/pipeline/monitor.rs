@@ -26,17 +26,27 @@ impl Pipeline {
         let monitor = registry.monitor(device.no, kind).ok_or_else(|| {
             Refusal::new(Reason::NotFound, "no monitor data has been told of the device yet")
         })?;
-        let (offline, period) = self.numbering.load_of(device.no, kind);
         let zero = self.profile(&device)?.limits.zero;
-        let load = Load { facts: Some(&monitor.facts), zero, offline, period };
+        let load = self.numbering.load_of(device.no, kind, (Some(&monitor.facts), zero));
         Ok(monitor_to_wire(monitor, &load, self.clock.now()))
+    }
+
+    /// What may still be issued by the device and kind of an invoice; none until monitor data was
+    /// told.
+    pub(super) fn budget_of(&self, invoice: &pb::Invoice) -> Option<pb::OfflineBudget> {
+        let registry = self.numbering.registry();
+        let device = registry.device_by_id(&invoice.device_id)?;
+        let kind = Kind::from_wire(invoice.draft.as_ref()?.kind)?;
+        let facts = &registry.monitor(device.no, kind)?.facts;
+        let zero = self.profile(device).ok()?.limits.zero;
+        let load = self.numbering.load_of(device.no, kind, (Some(facts), zero));
+        Some(load.budget_to_wire(self.clock.now()))
     }
 }
 
 fn monitor_to_wire(monitor: &Monitor, load: &Load<'_>, now: CstTime) -> pb::GetMonitorResponse {
     let facts = &monitor.facts;
     let fen = |amount: Option<Fen>| amount.map(|amount| amount.0);
-    let left = load.budget(now);
     pb::GetMonitorResponse {
         single_limit_fen: fen(facts.single_limit),
         issue_deadline: facts.issue_deadline.map_or_else(String::new, CstTime::rfc3339),
@@ -54,14 +64,7 @@ fn monitor_to_wire(monitor: &Monitor, load: &Load<'_>, now: CstTime) -> pb::GetM
             ToldBy::Device => pb::MonitorSource::Device.into(),
             ToldBy::Authority => pb::MonitorSource::Authority.into(),
         },
-        budget: Some(pb::OfflineBudget {
-            seconds_left: left.seconds,
-            count_left: left.count,
-            blue_fen_left: fen(left.blue),
-            red_fen_left: fen(left.red),
-            undelivered: load.offline.count,
-            oldest: load.offline.oldest.map_or_else(String::new, CstTime::rfc3339),
-        }),
+        budget: Some(load.budget_to_wire(now)),
         locked: load.lock(now).map_or_else(String::new, |why| why.reason.name().to_owned()),
     }
 }

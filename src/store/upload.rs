@@ -77,7 +77,8 @@ pub(super) const TABLES: &str = "
 CREATE TABLE acceptance(batch INTEGER PRIMARY KEY, serial TEXT NOT NULL, at INTEGER NOT NULL,
     crc INTEGER NOT NULL);
 CREATE TABLE write_back(batch INTEGER NOT NULL, series INTEGER NOT NULL, serial TEXT NOT NULL,
-    result TEXT NOT NULL, done_at INTEGER, crc INTEGER NOT NULL, PRIMARY KEY (batch, series)) WITHOUT ROWID;
+    result TEXT NOT NULL, done_at INTEGER, crc INTEGER NOT NULL, PRIMARY KEY (batch, series))
+    WITHOUT ROWID;
 CREATE INDEX write_back_open ON write_back(batch) WHERE done_at IS NULL;
 CREATE TABLE split(batch INTEGER PRIMARY KEY, message TEXT NOT NULL, at INTEGER NOT NULL,
     crc INTEGER NOT NULL);

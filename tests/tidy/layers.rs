@@ -73,10 +73,26 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     (
         "numbering",
         "signer",
-        &["DeviceAnswer", "Finished", "Job", "Pool", "Signed", "SignerError", "Takes", "Threads"],
+        &[
+            "DeviceAnswer",
+            "Finished",
+            "Job",
+            "Pool",
+            "Question",
+            "Said",
+            "Signed",
+            "SignerError",
+            "Takes",
+            "Threads",
+        ],
     ),
     ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
-    ("delivery", "numbering", &["Heard", "Numbering", "Round", "SeriesWitness", "Taken"]),
+    (
+        "delivery",
+        "numbering",
+        &["Finisher", "Heard", "Numbering", "Round", "SeriesWitness", "Taken"],
+    ),
+    ("delivery", "signer", &["Question", "SignerError"]),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

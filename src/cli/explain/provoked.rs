@@ -23,6 +23,23 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     ),
     (Reason::PlatformSuspended, "src/numbering/laws/promises.rs", "expect"),
     (
+        Reason::UploadIncomplete,
+        "src/numbering/tests/monitor.rs",
+        "a_receipt_with_nothing_to_write_back_frees_nothing_and_a_person_must_look",
+    ),
+    (Reason::SingleLimitExceeded, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::CumulativeLimitExceeded, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::OfflineCount, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::OfflineAmount, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::PeriodLocked, LIMITS, "each_lock_begins_at_its_second"),
+    (Reason::OfflineTime, LIMITS, "each_lock_begins_at_its_second"),
+    (Reason::UploadDeadline, LIMITS, "each_lock_begins_at_its_second"),
+    (
+        Reason::RedPeriod,
+        "src/numbering/tests/monitor.rs",
+        "a_red_letter_comes_in_time_and_on_the_device_that_issued",
+    ),
+    (
         Reason::OperationNotAllowed,
         RED,
         "a_red_invoice_is_refused_where_red_letters_are_not_offered",
@@ -226,6 +243,7 @@ const RATES: &str = "src/contract/tests/rates.rs";
 const LEGACY: &str = "src/legacy/tests/bad_input.rs";
 const RED: &str = "src/contract/tests/red.rs";
 const REDS: &str = "tests/it/reds.rs";
+const LIMITS: &str = "src/numbering/limits.rs";
 const SIGNED: &str = "src/legacy/tests/ca.rs";
 const TEXTS: &str = "src/contract/tests/texts.rs";
 
@@ -237,19 +255,10 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::ReplayedRequest, "accreditation"),
     (Reason::TaxpayerForbidden, "the device's taxpayer info"),
     (Reason::RateLimited, "admission's rates"),
-    (Reason::RedPeriod, "monitor data"),
     (Reason::SerialInProgress, "nothing: in doubt is an outcome, never a refusal"),
-    (Reason::SingleLimitExceeded, "monitor data"),
-    (Reason::CumulativeLimitExceeded, "monitor data"),
-    (Reason::PeriodLocked, "monitor data"),
-    (Reason::OfflineTime, "monitor data"),
-    (Reason::OfflineCount, "monitor data"),
-    (Reason::OfflineAmount, "monitor data"),
-    (Reason::UploadDeadline, "monitor data"),
     (Reason::NumberMismatch, "device signers"),
     (Reason::DevicePinLocked, "device signers"),
     (Reason::DeviceCertInvalid, "device signers"),
-    (Reason::UploadIncomplete, "write-back to devices"),
     (Reason::ReconcileMismatch, "reconciliation"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
     (Reason::QuotaExhausted, "the 乐企 profile"),

@@ -6,6 +6,7 @@ mod codes;
 mod devices;
 mod house;
 mod limits;
+mod monitor;
 mod requests;
 mod space;
 mod validate;
