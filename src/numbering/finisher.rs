@@ -24,7 +24,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Pause between two questions to a device that has no number left: somebody may have given it some.
+/// Pause between two questions to a device that has no number left: it may have been given some.
 const ASK_USED_UP: Duration = Duration::from_secs(10);
 
 /// What to do with a claim when its time comes.
@@ -254,7 +254,7 @@ impl Finisher {
         }
     }
 
-    /// A device without a number is asked again after a while; whoever gives it one tells us nothing.
+    /// A device without a number is asked again after a while; who gives it one does not tell us.
     fn stands_at(&self, series: (DeviceNo, Kind), next: Option<&InvoiceNumber>) {
         let again = self.clock.elapsed().saturating_add(ASK_USED_UP);
         let mut state = self.state();
@@ -420,6 +420,29 @@ mod tests {
         finisher
             .finished(Finished::Failed { claim, error: SignerError::InDoubt { device, detail } });
         assert!(finisher.state().sent[&id] >= lost_at);
+    }
+
+    #[test]
+    fn a_device_without_numbers_is_asked_again_later_until_it_has_some() {
+        let clock = Clock::system();
+        let completions = Completions(Arc::new(Mailbox::new(1)));
+        let finisher =
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 1 });
+        let (device, kind) = (DeviceNo(1), Kind::ENormal);
+        let says = |next| finisher.finished(Finished::Next { device, kind, next });
+        says(None);
+        assert!(finisher.state().used_up[&(device, kind)] > clock.elapsed());
+        finisher.tick();
+        assert!(finisher.state().ask_next.is_empty(), "not yet");
+        let mut state = finisher.state();
+        (state.ask_due, state.used_up) =
+            (Duration::ZERO, HashMap::from([((device, kind), Duration::ZERO)]));
+        drop(state);
+        finisher.tick();
+        // No such device is in the pool, so the question is still to be asked.
+        assert!(finisher.state().ask_next.contains(&(device, kind)));
+        says(Some(InvoiceNumber { code: String::new(), number: 1 }));
+        assert!(finisher.state().used_up.is_empty());
     }
 
     #[test]
