@@ -441,6 +441,29 @@ mod tests {
     }
 
     #[test]
+    fn a_device_without_numbers_is_asked_again_later_until_it_has_some() {
+        let clock = Clock::system();
+        let completions = Completions(Arc::new(Mailbox::new(1)));
+        let finisher =
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 1 });
+        let (device, kind) = (DeviceNo(1), Kind::ENormal);
+        let says = |next| finisher.finished(Finished::Next { device, kind, next });
+        says(None);
+        assert!(finisher.state().used_up[&(device, kind)] > clock.elapsed());
+        finisher.tick();
+        assert!(finisher.state().ask_next.is_empty(), "not yet");
+        let mut state = finisher.state();
+        (state.ask_due, state.used_up) =
+            (Duration::ZERO, HashMap::from([((device, kind), Duration::ZERO)]));
+        drop(state);
+        finisher.tick();
+        // No such device is in the pool, so the question is still to be asked.
+        assert!(finisher.state().ask_next.contains(&(device, kind)));
+        says(Some(InvoiceNumber { code: String::new(), number: 1 }));
+        assert!(finisher.state().used_up.is_empty());
+    }
+
+    #[test]
     fn a_claim_of_an_unfrozen_series_is_due_at_once_and_the_others_wait() {
         let clock = Clock::system();
         let completions = Completions(Arc::new(Mailbox::new(1)));

@@ -221,14 +221,17 @@ impl Round<'_> {
         Ok(device)
     }
 
-    /// Lets a device's PIN be presented again. `record` is the setting that says so.
+    /// Lets a device go on that stopped because of its PIN. `record` is the setting that lets the
+    /// PIN be presented again, where we are the one who does.
     pub fn unlock_device(
         &mut self,
         actor: &str,
         (id, reason): (&str, &str),
-        (key, value): (String, Vec<u8>),
+        record: Option<(String, Vec<u8>)>,
     ) {
-        self.put_setting(key, value);
+        if let Some((key, value)) = record {
+            self.put_setting(key, value);
+        }
         self.audit(actor, format!("unlock device {id}: {reason}"));
     }
 

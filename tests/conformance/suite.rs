@@ -34,6 +34,7 @@ async fn conforms(backend: impl Backend + 'static) {
     case.signs_and_the_authority_verifies().await;
     case.gives_two_platforms_with_one_serial_two_invoices().await;
     case.refuses_a_full_queue().await;
+    case.issues_once_for_a_caller_that_left().await;
     for event in [Event::Killed, Event::Hung, Event::Restarted] {
         case.recovers_from(event).await;
     }
@@ -148,6 +149,37 @@ impl Case {
         self.house.issue(0, &serial).await;
     }
 
+    /// An answer that comes when its caller has gone is the answer to the next who asks.
+    async fn issues_once_for_a_caller_that_left(&mut self) {
+        if !self.can(Event::Slow) {
+            return;
+        }
+        let before = self.count().await;
+        self.backend.strike(Event::Slow, &self.house);
+        drop(self.house.ask_within(ask(0, "LEFT"), Duration::from_millis(100)).await);
+        self.once("LEFT", before).await;
+        self.backend.well();
+    }
+
+    /// How many invoices the device says it issued, once nothing is under way.
+    async fn count(&self) -> Option<usize> {
+        self.house.settle().await;
+        self.backend.issued().map(|all| all.len())
+    }
+
+    /// A serial is issued, its replay gives the same bytes, and the device issued one more than
+    /// `before`.
+    async fn once(&self, serial: &str, before: Option<usize>) {
+        let issued = self.house.issue(0, serial).await;
+        assert_eq!(self.house.issue(0, serial).await, issued, "a replay");
+        match self.house.known((0, serial)).await {
+            Wire::Issued(found) => assert_eq!(found.invoice.unwrap(), issued),
+            other => panic!("{serial}: {other:?}"),
+        }
+        let after = self.backend.issued().map(|all| all.len());
+        assert_eq!(after, before.map(|before| before + 1), "the device issued once");
+    }
+
     /// Issuing resumes by itself.
     async fn recovers_from(&mut self, event: Event) {
         if !self.can(event) {
@@ -172,20 +204,13 @@ impl Case {
             return;
         }
         let serial = format!("ONCE{event:?}");
-        let before = self.backend.issued().map(|all| all.len());
+        let before = self.count().await;
         let begin = clock::monotonic();
         self.backend.strike(event, &self.house);
         self.struck(event, &serial).await;
         self.backend.well();
-        let issued = self.house.issue(0, &serial).await;
+        self.once(&serial, before).await;
         println!("{}: {event:?}, issued after {:?}", self.backend.name(), begin.elapsed());
-        assert_eq!(self.house.issue(0, &serial).await, issued, "a replay");
-        match self.house.known((0, &serial)).await {
-            Wire::Issued(found) => assert_eq!(found.invoice.unwrap(), issued),
-            other => panic!("{serial}: {other:?}"),
-        }
-        let after = self.backend.issued().map(|all| all.len());
-        assert_eq!(after, before.map(|before| before + 1), "the device issued once");
     }
 
     /// An answer to another request is none: nothing is released, the series freezes, and once a

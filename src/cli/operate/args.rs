@@ -316,7 +316,7 @@ pub(crate) enum DeviceCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Let a device present its PIN again after a PIN error (解锁)
+    /// Open a device again that stopped because of its PIN (解锁)
     Unlock {
         /// Device id
         id: String,
