@@ -409,7 +409,8 @@ struct Copying(Arc<Mutex<Vec<Claim>>>);
 impl ProxyNumbered for Copying {
     fn sign(&mut self, claim: &Durable<Claim>) -> Result<Signed, SignerError> {
         self.0.lock().unwrap().push(copy(claim));
-        Err(SignerError::Unavailable { device: "D1".into(), detail: "it only looks".into() })
+        // Not unavailable: a few of those in a row would close the device to new claims.
+        Err(SignerError::Refused { device: "D1".into(), detail: "it only looks".into() })
     }
 }
 

@@ -31,8 +31,8 @@ from grpc_tools import protoc
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROTO = ROOT / "proto"
 START_LIMIT_S = 60
-CALL_LIMIT_S = 20
-IN_DOUBT_LIMIT_S = 30
+CALL_LIMIT_S = 60
+IN_DOUBT_LIMIT_S = 60
 
 
 class Demo:
