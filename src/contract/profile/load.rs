@@ -7,9 +7,10 @@ use std::fmt;
 /// Name of the profile that a device has unless told otherwise.
 pub const DEFAULT_PROFILE: &str = "baiwang";
 
-pub(super) const EMBEDDED: [&str; 2] = [
+pub(super) const EMBEDDED: [&str; 3] = [
     include_str!("../../../deploy/profiles/baiwang.toml"),
     include_str!("../../../deploy/profiles/aisino.toml"),
+    include_str!("../../../deploy/profiles/leqi.toml"),
 ];
 
 /// Why a text is no profile. Each message names line and column, from 1.

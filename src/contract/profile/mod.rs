@@ -1,12 +1,14 @@
 //! Profiles: every reconstructed constant as versioned data (`deploy/profiles`), so that a rule of
-//! a vendor is a line of text and never a branch in the code. Two are embedded; `baiwang` is the
+//! a vendor is a line of text and never a branch in the code. Three are embedded; `baiwang` is the
 //! default.
 
+mod leqi;
 mod load;
 mod locate;
 mod rates;
 mod severity;
 
+pub use leqi::{Leqi, OriginField};
 pub use load::{DEFAULT_PROFILE, ProfileError, ProfileMistake, Profiles};
 pub use rates::{Day, RatePeriod, RateVerdict, Rates};
 pub use severity::{Severities, Softening, softening};
@@ -42,6 +44,9 @@ pub struct Profile {
     pub remark: Remark,
     /// Cipher text.
     pub cipher: Cipher,
+    /// What 乐企 asks for; left out, nothing of it.
+    #[serde(default)]
+    pub leqi: Leqi,
     /// Rules that do not do what they do by default.
     #[serde(default)]
     pub severity: Severities,
@@ -290,6 +295,7 @@ impl Profile {
         wrong
             .map(|(_, key, must)| (key.to_owned(), must))
             .or_else(|| self.impossible_kind())
+            .or_else(|| self.leqi.impossible())
             .or_else(|| self.impossible_rule())
     }
 
