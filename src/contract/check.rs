@@ -7,7 +7,7 @@
 use super::{
     Checked, Draft, Target, differential,
     findings::{Field, Findings},
-    lines, party,
+    leqi, lines, party,
     profile::Profile,
     red, remark, totals,
 };
@@ -16,7 +16,7 @@ use crate::{
     model::{Color, CstTime, Fen, Kind, Totals},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    registry::Device,
+    registry::{Device, Forbidden},
 };
 
 /// Longest device id. Unit: characters.
@@ -98,12 +98,15 @@ pub fn check(
     let wire = &draft.wire;
     let kind = kind(&mut findings, wire.kind, target.device);
     let color = color(&mut findings, wire.color, target);
+    allowed(&mut findings, &target.taxpayer.forbidden, kind);
     let differential = wire.tax_method == i32::from(pb::TaxMethod::Differential);
     let rules = Rules { profile, kind, color, differential };
     party::seller(&mut findings, wire.seller.as_ref(), target.taxpayer, profile);
     party::buyer(&mut findings, wire.buyer.as_ref(), rules);
     header(&mut findings, wire, rules);
+    leqi::origin(&mut findings, wire.origin.as_ref(), profile);
     let original = red::original(&mut findings, wire, rules);
+    leqi::confirmation(&mut findings, wire, rules);
     totals::signs(&mut findings, wire, rules);
     let last_day = lines::all(&mut findings, wire, rules, now.day());
     totals::sums(&mut findings, wire, profile);
@@ -145,6 +148,19 @@ fn kind(findings: &mut Findings<'_>, value: i32, device: &Device) -> Option<Kind
         Some(_) => {}
     }
     kind
+}
+
+/// Whether the taxpayer may issue (开票标志, kpbz). What is forbidden is a value, wherever it was
+/// learnt.
+fn allowed(findings: &mut Findings<'_>, forbidden: &Forbidden, kind: Option<Kind>) {
+    if kind.map_or(forbidden.everything, |kind| forbidden.forbids(kind)) {
+        findings.add(
+            Field::of("seller.taxpayer_id"),
+            Reason::TaxpayerForbidden,
+            "the taxpayer is forbidden to issue this kind of invoice",
+            "该纳税人已被禁止开具此票种",
+        );
+    }
 }
 
 fn color(findings: &mut Findings<'_>, value: i32, target: Target<'_>) -> Option<Color> {

@@ -10,7 +10,7 @@ use crate::{
         BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo,
         Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
     },
-    registry::{Certificate, Device, Platform, Route, Taxpayer},
+    registry::{Certificate, Device, Grants, Platform, Route, Taxpayer},
 };
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
@@ -164,8 +164,8 @@ pub enum RegistryChange {
     Certificate(Certificate),
     /// Adds or replaces a taxpayer.
     Taxpayer(Taxpayer),
-    /// Binds.
-    Binding(PlatformNo, TaxpayerNo),
+    /// Binds, or replaces what a binding grants.
+    Binding(PlatformNo, TaxpayerNo, Grants),
     /// Adds or replaces a device; the wrapped key stays as it is when none is given.
     Device(Device, Option<Vec<u8>>),
     /// Adds or replaces a route.

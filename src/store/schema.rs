@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{cmp::Ordering, path::Path, time::Duration};
 
 /// Version of the tables. A newer one refuses an older binary; older ones were never released.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 const TABLES: &str = "
 CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL,
@@ -23,10 +23,10 @@ CREATE TABLE platform(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT
 CREATE TABLE certificate(key BLOB PRIMARY KEY, platform INTEGER NOT NULL REFERENCES platform,
     not_after INTEGER NOT NULL, revoked INTEGER NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE taxpayer(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
-    province TEXT NOT NULL, crc INTEGER NOT NULL);
+    province TEXT NOT NULL, forbidden TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE binding(platform INTEGER NOT NULL REFERENCES platform,
-    taxpayer INTEGER NOT NULL REFERENCES taxpayer, crc INTEGER NOT NULL,
-    PRIMARY KEY (platform, taxpayer)) WITHOUT ROWID;
+    taxpayer INTEGER NOT NULL REFERENCES taxpayer, operations TEXT NOT NULL,
+    crc INTEGER NOT NULL, PRIMARY KEY (platform, taxpayer)) WITHOUT ROWID;
 CREATE TABLE device(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
     taxpayer INTEGER NOT NULL REFERENCES taxpayer, machine_number TEXT NOT NULL,
     backend TEXT NOT NULL, kinds TEXT NOT NULL, profile TEXT NOT NULL, enabled INTEGER NOT NULL,

@@ -82,15 +82,24 @@ impl<'a> Writer<'a> {
                     ])
             }
             RegistryChange::Taxpayer(taxpayer) => {
-                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer));
-                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?)")?.execute(
-                    params![taxpayer.no.0, taxpayer.id, taxpayer.name, taxpayer.province, crc],
-                )
+                let forbidden = taxpayer.forbidden.text();
+                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer, &forbidden));
+                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?, ?)")?
+                    .execute(params![
+                        taxpayer.no.0,
+                        taxpayer.id,
+                        taxpayer.name,
+                        taxpayer.province,
+                        forbidden,
+                        crc
+                    ])
             }
-            RegistryChange::Binding(platform, taxpayer) => {
-                let crc = self.crc("binding", &[Int(Some(platform.0)), Int(Some(taxpayer.0))]);
-                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?)")?
-                    .execute(params![platform.0, taxpayer.0, crc])
+            RegistryChange::Binding(platform, taxpayer, grants) => {
+                let operations = grants.text();
+                let columns = columns::binding_columns((*platform, *taxpayer), &operations);
+                let crc = self.crc("binding", &columns);
+                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?, ?)")?
+                    .execute(params![platform.0, taxpayer.0, operations, crc])
             }
             RegistryChange::Device(device, wrapped) => {
                 return self.device(device, wrapped.as_deref());

@@ -1,6 +1,7 @@
 //! The rules as tables, each with its boundary on both sides. Pure: no number is spent.
 
 mod kinds;
+mod leqi;
 mod money;
 mod rates;
 mod red;
@@ -38,6 +39,7 @@ fn taxpayer() -> Taxpayer {
         id: SELLER.taxpayer_id.into(),
         name: SELLER.name.into(),
         province: "00".into(),
+        forbidden: crate::registry::Forbidden::default(),
     }
 }
 

@@ -7,7 +7,9 @@ use crate::{
         PlatformNo, Position, RequestKey, SegmentNo, Serial, SeriesNo, TaxpayerNo, Totals,
     },
     pb::v1 as pb,
-    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Route, Taxpayer},
+    registry::{
+        BackendKind, Certificate, Device, Forbidden, Grants, KeyHash, Platform, Route, Taxpayer,
+    },
     store::{
         Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, Counted, DeliveryBatch,
         EventKind, Incident, InvoiceVoid, Issued, ListOwner, Notice, Place, ReceiptRecord,
@@ -110,8 +112,9 @@ impl Author {
                 id: "91000000TEST000001".into(),
                 name: "MARK-TAXPAYER".into(),
                 province: "44".into(),
+                forbidden: Forbidden::parse("004").unwrap(),
             }),
-            RegistryChange::Binding(PlatformNo(1), TaxpayerNo(1)),
+            RegistryChange::Binding(PlatformNo(1), TaxpayerNo(1), Grants::all()),
             device(1, BackendKind::SoftwareP256),
             device(2, BackendKind::SimulatedDevice),
             RegistryChange::Route(Route {
