@@ -9,7 +9,7 @@ use super::{
     findings::{Field, Findings},
     leqi, lines, party,
     profile::Profile,
-    red, remark, totals,
+    red, remark, tax_codes, totals,
 };
 use crate::{
     gbk::measure,
@@ -196,6 +196,7 @@ fn header(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, rules: Rules<'_>
     tax_method(findings, wire, rules);
     let version = Limit { max: lengths.tax_code_version, required: required.tax_code_version };
     text(findings, Field::of("tax_code_version"), &wire.tax_code_version, version);
+    tax_codes::version(findings, wire, rules);
     if !wire.special_kind.is_empty() {
         digits(findings, Field::of("special_kind"), &wire.special_kind, 2);
     }

@@ -20,6 +20,7 @@ mod rates;
 mod red;
 mod remark;
 pub mod sample;
+mod tax_codes;
 mod totals;
 mod void;
 
@@ -30,7 +31,8 @@ pub use normalise::normalise;
 pub use profile::{
     Amounts, Cipher, DEFAULT_PROFILE, Day, KindRules, Kinds, Lengths, Leqi, Lines, OriginField,
     Preferences, Profile, ProfileError, ProfileMistake, Profiles, RatePeriod, RateVerdict, Rates,
-    Remark, Required, Severities, Softening, TaxpayerIds, softening,
+    Remark, Required, Severities, Softening, TaxCode, TaxCodeRules, TaxCodes, TaxpayerIds,
+    softening,
 };
 pub use qr::{QrFacts, check_qr};
 pub use void::{VoidCase, may_void};

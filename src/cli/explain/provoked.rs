@@ -71,7 +71,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     (Reason::TaxpayerIdChecksum, TEXTS, "the_buyer_s_check_character_counts_as_the_profile_says"),
     (Reason::SellerMismatch, TEXTS, "the_seller_is_the_device_s_taxpayer"),
     (Reason::KindNotApproved, TEXTS, "a_kind_must_be_approved_for_the_device"),
-    (Reason::TaxCodeInvalid, TEXTS, "codes_have_their_shape"),
+    (
+        Reason::TaxCodeInvalid,
+        "src/contract/tests/tax_codes.rs",
+        "a_code_is_a_leaf_of_the_table_and_has_the_line_s_rate",
+    ),
     (
         Reason::RateNotAuthorised,
         RATES,

@@ -7,11 +7,14 @@ mod load;
 mod locate;
 mod rates;
 mod severity;
+mod tax_codes;
 
 pub use leqi::{Leqi, OriginField};
 pub use load::{DEFAULT_PROFILE, ProfileError, ProfileMistake, Profiles};
 pub use rates::{Day, RatePeriod, RateVerdict, Rates};
 pub use severity::{Severities, Softening, softening};
+pub(super) use tax_codes::TAX_CODE_DIGITS;
+pub use tax_codes::{TaxCode, TaxCodeRules, TaxCodes};
 
 use crate::{contract::decimal::DIGITS_MAX, model::Kind};
 use serde::Deserialize;
@@ -44,6 +47,9 @@ pub struct Profile {
     pub remark: Remark,
     /// Cipher text.
     pub cipher: Cipher,
+    /// The table of tax codes; left out, none.
+    #[serde(default)]
+    pub tax_codes: TaxCodeRules,
     /// What 乐企 asks for; left out, nothing of it.
     #[serde(default)]
     pub leqi: Leqi,

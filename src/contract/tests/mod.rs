@@ -6,6 +6,7 @@ mod money;
 mod rates;
 mod red;
 mod softened;
+mod tax_codes;
 mod texts;
 mod vectors;
 
