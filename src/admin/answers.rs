@@ -23,10 +23,13 @@ pub(super) fn platform(registry: &Registry, platform: &Platform) -> pb::Platform
 }
 
 pub(super) fn taxpayer(taxpayer: &Taxpayer) -> pb::Taxpayer {
+    let forbidden = taxpayer.forbidden.kinds.iter().map(|kind| kind.to_wire().into());
     pb::Taxpayer {
         taxpayer_id: taxpayer.id.clone(),
         name: taxpayer.name.clone(),
         province: taxpayer.province.clone(),
+        forbidden: taxpayer.forbidden.everything,
+        forbidden_kinds: forbidden.collect(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operators' service over a Unix socket, and its client. Who may connect is decided by
 //! the socket's mode (0600) and by the peer's uid: ours, or root.
 
+mod access;
 mod answers;
 mod backup;
 pub mod client;

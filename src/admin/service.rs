@@ -1,7 +1,7 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{answers, backup, devices, status};
+use super::{access, answers, backup, devices, status};
 use crate::{
     contract::gbk_len,
     engine::Core,
@@ -216,40 +216,32 @@ impl AdminService for Service {
         Ok(Response::new(pb::ListTaxpayersResponse { taxpayers }))
     }
 
+    async fn set_taxpayer(
+        &self,
+        request: Request<pb::SetTaxpayerRequest>,
+    ) -> Answer<pb::SetTaxpayerResponse> {
+        access::set_taxpayer(self, request.into_inner()).await
+    }
+
     async fn add_binding(
         &self,
         request: Request<pb::AddBindingRequest>,
     ) -> Answer<pb::AddBindingResponse> {
-        let binding = request.into_inner().binding.unwrap_or_default();
-        let wanted = binding.clone();
-        self.change(move |actor, round| {
-            round.add_binding(actor, &wanted.platform_id, &wanted.taxpayer_id)
-        })
-        .await?;
-        Ok(Response::new(pb::AddBindingResponse { binding: Some(binding) }))
+        access::bind(self, request.into_inner()).await
+    }
+
+    async fn set_binding(
+        &self,
+        request: Request<pb::SetBindingRequest>,
+    ) -> Answer<pb::SetBindingResponse> {
+        access::grant(self, request.into_inner()).await
     }
 
     async fn list_bindings(
         &self,
         request: Request<pb::ListBindingsRequest>,
     ) -> Answer<pb::ListBindingsResponse> {
-        let wanted = request.into_inner().platform_id;
-        let registry = self.core.numbering.registry();
-        let mut bindings: Vec<_> = registry
-            .bindings
-            .iter()
-            .filter_map(|(platform, taxpayer)| {
-                Some(pb::Binding {
-                    platform_id: registry.platforms.get(platform)?.id.clone(),
-                    taxpayer_id: registry.taxpayers.get(taxpayer)?.id.clone(),
-                })
-            })
-            .filter(|binding| wanted.is_empty() || binding.platform_id == wanted)
-            .collect();
-        bindings.sort_by(|a, b| {
-            (&a.platform_id, &a.taxpayer_id).cmp(&(&b.platform_id, &b.taxpayer_id))
-        });
-        Ok(Response::new(pb::ListBindingsResponse { bindings }))
+        Ok(access::list(self, &request.into_inner()))
     }
 
     async fn add_device(

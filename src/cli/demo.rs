@@ -183,11 +183,13 @@ impl Demo {
             taxpayer_id: SELLER.taxpayer_id.into(),
             name: SELLER.name.into(),
             province: PROVINCE.into(),
+            ..Default::default()
         };
         admin.add_taxpayer(operate::AddTaxpayerRequest { taxpayer: Some(taxpayer) }).await?;
         let binding = operate::Binding {
             platform_id: PLATFORM.into(),
             taxpayer_id: SELLER.taxpayer_id.into(),
+            operations: Vec::new(),
         };
         admin.add_binding(operate::AddBindingRequest { binding: Some(binding) }).await?;
         let device = operate::Device {

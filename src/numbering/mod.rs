@@ -4,6 +4,7 @@
 //! Invariants: nothing outside the actor sees state before its commit; a claim goes from its commit
 //! to the finisher without passing through the call, so that a caller who hangs up cannot lose it.
 
+mod access;
 mod actor;
 mod backup;
 mod book;

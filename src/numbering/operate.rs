@@ -8,7 +8,8 @@ use crate::{
     },
     refusal::{Reason, Refusal},
     registry::{
-        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Route, Taxpayer,
+        BackendKind, Certificate, Device, DeviceConnection, Forbidden, KeyHash, Platform, Route,
+        Taxpayer,
     },
     store::{AuditEntry, Period, RegistryChange, SegmentState, SeriesState},
 };
@@ -60,7 +61,7 @@ fn exists(what: &str, id: &str) -> Refusal {
     Refusal::new(Reason::AlreadyExists, format!("{what} {id} exists already"))
 }
 
-fn absent(what: &str, id: &str) -> Refusal {
+pub(super) fn absent(what: &str, id: &str) -> Refusal {
     Refusal::new(Reason::NotFound, format!("there is no {what} {id}"))
 }
 
@@ -129,33 +130,12 @@ impl Round<'_> {
             id: id.to_owned(),
             name: name.to_owned(),
             province: province.to_owned(),
+            forbidden: Forbidden::default(),
         };
         self.registry_mut().put_taxpayer(taxpayer.clone());
         self.batch.registry.push(RegistryChange::Taxpayer(taxpayer.clone()));
         self.audit(actor, format!("add taxpayer {id}"));
         Ok(taxpayer)
-    }
-
-    /// Lets a platform act for a taxpayer. Binding twice changes nothing.
-    ///
-    /// # Errors
-    /// `NotFound` for either.
-    pub fn add_binding(
-        &mut self,
-        actor: &str,
-        platform_id: &str,
-        taxpayer_id: &str,
-    ) -> Result<(), Refusal> {
-        let registry = self.registry();
-        let platform = registry.platform_by_id(platform_id);
-        let platform = platform.ok_or_else(|| absent("platform", platform_id))?.no;
-        let taxpayer = registry.taxpayer_by_id(taxpayer_id);
-        let taxpayer = taxpayer.ok_or_else(|| absent("taxpayer", taxpayer_id))?.no;
-        if self.registry_mut().bindings.insert((platform, taxpayer)) {
-            self.batch.registry.push(RegistryChange::Binding(platform, taxpayer));
-            self.audit(actor, format!("bind platform {platform_id} to taxpayer {taxpayer_id}"));
-        }
-        Ok(())
     }
 
     /// Makes a device and its series.

@@ -15,7 +15,7 @@ use crate::{
     model::{ClaimId, CstTime, DeviceSerial, InvoiceNumber, Position, RequestKey, SeriesNo},
     pb::v1 as pb,
     refusal::{Reason, Refusal, Severity},
-    registry::Device,
+    registry::{Device, Operation},
     signer::Signed,
     store::{
         Assignment, Binding, Claim, ClaimHead, ClosedSerial, Counted, Durable, EventKind, Fate,
@@ -166,8 +166,12 @@ impl Round<'_> {
         if !platform.is_some_and(|platform| platform.enabled) {
             return Err(Refusal::new(Reason::PlatformSuspended, "the platform is suspended"));
         }
-        if !registry.bindings.contains(&(checked.platform, checked.taxpayer)) {
-            return Err(Refusal::new(Reason::TaxpayerNotBound, "the taxpayer is not bound"));
+        let asker = (checked.platform, checked.taxpayer);
+        registry.may(asker, Operation::issuing(checked.color))?;
+        let taxpayer = registry.taxpayers.get(&checked.taxpayer);
+        if taxpayer.is_some_and(|taxpayer| taxpayer.forbidden.forbids(checked.kind)) {
+            let hint = "the taxpayer is forbidden to issue this kind of invoice";
+            return Err(Refusal::new(Reason::TaxpayerForbidden, hint));
         }
         let device = registry.devices.get(&checked.device);
         let device = device.filter(|device| device.taxpayer == checked.taxpayer && device.enabled);

@@ -7,7 +7,7 @@ use crate::{
     identity::PeerCertificate,
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    registry::Device,
+    registry::{Device, Operation},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -65,9 +65,10 @@ impl Pipeline {
     ) -> Result<Arc<Device>, Refusal> {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
-        let bound =
-            |device: &&Arc<Device>| registry.bindings.contains(&(platform.no, device.taxpayer));
-        registry.device_by_id(device_id).filter(bound).cloned().ok_or_else(not_found)
+        let bound = |device: &&Arc<Device>| registry.is_bound((platform.no, device.taxpayer));
+        let device = registry.device_by_id(device_id).filter(bound).ok_or_else(not_found)?;
+        registry.may((platform.no, device.taxpayer), Operation::Device)?;
+        Ok(Arc::clone(device))
     }
 }
 

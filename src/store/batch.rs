@@ -10,7 +10,7 @@ use crate::{
         BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, Fen, InvoiceNumber, Kind,
         PlatformNo, Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
     },
-    registry::{Certificate, Device, Monitor, Platform, Route, Taxpayer},
+    registry::{Certificate, Device, Grants, Monitor, Platform, Route, Taxpayer},
 };
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
@@ -182,8 +182,8 @@ pub enum RegistryChange {
     Certificate(Certificate),
     /// Adds or replaces a taxpayer.
     Taxpayer(Taxpayer),
-    /// Binds.
-    Binding(PlatformNo, TaxpayerNo),
+    /// Binds, or replaces what a binding grants.
+    Binding(PlatformNo, TaxpayerNo, Grants),
     /// Adds or replaces a device; the wrapped key stays as it is when none is given.
     Device(Device, Option<Vec<u8>>),
     /// Adds or replaces a route.

@@ -234,8 +234,8 @@ impl Disk {
             RegistryChange::Platform(platform) => self.registry.put_platform(platform.clone()),
             RegistryChange::Certificate(cert) => self.registry.put_certificate(cert.clone()),
             RegistryChange::Taxpayer(taxpayer) => self.registry.put_taxpayer(taxpayer.clone()),
-            RegistryChange::Binding(platform, taxpayer) => {
-                self.registry.bindings.insert((*platform, *taxpayer));
+            RegistryChange::Binding(platform, taxpayer, grants) => {
+                self.registry.bindings.insert((*platform, *taxpayer), grants.clone());
             }
             RegistryChange::Device(device, _) => self.registry.put_device(device.clone()),
             RegistryChange::Route(route) => {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     convert::to_i64,
     model::{ClaimId, InvoiceNumber, RequestKey},
-    registry::{Device, DeviceConnection},
+    registry::{Device, DeviceConnection, Monitor},
 };
 use chrono::Datelike as _;
 use prost::Message as _;
@@ -87,15 +87,24 @@ impl<'a> Writer<'a> {
                     ])
             }
             RegistryChange::Taxpayer(taxpayer) => {
-                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer));
-                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?)")?.execute(
-                    params![taxpayer.no.0, taxpayer.id, taxpayer.name, taxpayer.province, crc],
-                )
+                let forbidden = taxpayer.forbidden.text();
+                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer, &forbidden));
+                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?, ?)")?
+                    .execute(params![
+                        taxpayer.no.0,
+                        taxpayer.id,
+                        taxpayer.name,
+                        taxpayer.province,
+                        forbidden,
+                        crc
+                    ])
             }
-            RegistryChange::Binding(platform, taxpayer) => {
-                let crc = self.crc("binding", &[Int(Some(platform.0)), Int(Some(taxpayer.0))]);
-                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?)")?
-                    .execute(params![platform.0, taxpayer.0, crc])
+            RegistryChange::Binding(platform, taxpayer, grants) => {
+                let operations = grants.text();
+                let columns = columns::binding_columns((*platform, *taxpayer), &operations);
+                let crc = self.crc("binding", &columns);
+                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?, ?)")?
+                    .execute(params![platform.0, taxpayer.0, operations, crc])
             }
             RegistryChange::Device(device, wrapped) => {
                 return self.device(device, wrapped.as_deref());
@@ -112,20 +121,7 @@ impl<'a> Writer<'a> {
                     ],
                 )
             }
-            RegistryChange::Monitor(monitor) => {
-                let body = rows::seal(&monitor.facts.to_wire());
-                let crc = self.crc("monitor", &columns::monitor_columns(monitor, &body));
-                self.statement("INSERT OR REPLACE INTO monitor VALUES (?, ?, ?, ?, ?, ?)")?.execute(
-                    params![
-                        monitor.device.0,
-                        monitor.kind.legacy_code(),
-                        monitor.told_by.code(),
-                        monitor.told_at.unix(),
-                        body,
-                        crc
-                    ],
-                )
-            }
+            RegistryChange::Monitor(monitor) => return self.monitor(monitor),
             RegistryChange::Setting(key, value) => {
                 let crc = self.crc("setting", &[Bytes(key.as_bytes()), Bytes(value)]);
                 self.statement("INSERT OR REPLACE INTO setting VALUES (?, ?, ?)")?
@@ -133,6 +129,21 @@ impl<'a> Writer<'a> {
             }
         }
         .map(drop)
+    }
+
+    fn monitor(&mut self, monitor: &Monitor) -> Result {
+        let body = rows::seal(&monitor.facts.to_wire());
+        let crc = self.crc("monitor", &columns::monitor_columns(monitor, &body));
+        self.statement("INSERT OR REPLACE INTO monitor VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                monitor.device.0,
+                monitor.kind.legacy_code(),
+                monitor.told_by.code(),
+                monitor.told_at.unix(),
+                body,
+                crc
+            ])
+            .map(drop)
     }
 
     fn device(&mut self, device: &Device, wrapped: Option<&[u8]>) -> Result {

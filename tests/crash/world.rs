@@ -279,6 +279,7 @@ impl Live {
             number: invoice.number.clone(),
             reason: "开错".into(),
             request_id: format!("V{serial}"),
+            amount_fen: None,
         };
         let told = self.pipeline.void(Some(peer()), BOUND, request).await;
         let voided = |told: pb::VoidInvoiceResponse| pb::Outcome {

@@ -263,6 +263,7 @@ async fn a_platform_sees_nothing_that_is_not_its_own() {
         number: invoice.number.clone(),
         reason: "开错".into(),
         request_id: "V1".into(),
+        amount_fen: None,
     };
     let refused = other.void_invoice(void(&invoice)).await.unwrap_err();
     assert_eq!(reason(&refused), "NOT_FOUND", "as if the number did not exist");

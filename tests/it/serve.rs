@@ -366,6 +366,23 @@ async fn a_bad_profile_is_explained_with_file_line_and_column() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("profiles_dir = "), "{ran:?}");
 
+    let named = format!("{own}\n[tax_codes]\nfile = \"codes.csv\"\n");
+    fs::write(profiles.join("own.toml"), named.replace("\"baiwang\"", "\"own\"")).unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("codes.csv: cannot be read"), "{ran:?}");
+    fs::write(profiles.join("codes.csv"), "code,name,rates,preference\n1,a,,\n").unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("line 2: \"1\" is no code of 19 digits"), "{ran:?}");
+    fs::copy("deploy/profiles/tax-codes.sample.csv", profiles.join("codes.csv")).unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for note in ["profile own: 11 tax codes in codes.csv", "profile aisino: no table of tax codes"]
+    {
+        assert!(ran.stderr.contains(note), "{ran:?}");
+    }
+
     let formless = own.replace("\"baiwang\"", "\"own\"").replace("\"03\"", "\"04\"");
     fs::write(profiles.join("own.toml"), formless).unwrap();
     let ran = line(&format!("config check --config {}", file.display())).await;

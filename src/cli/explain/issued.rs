@@ -131,8 +131,14 @@ pub(super) const PAGES: &[Page] = &[
              (digital invoices) needs them.",
             "缺少请求设备的 IP、MAC 或 CPU 信息（乐企规则档案要求）。",
         ),
-        ("Send the origin of the request.", "补齐请求设备信息。"),
-        NOTHING,
+        (
+            "Fill draft.origin, over gRPC: the legacy interface has no element for it.",
+            "填写 draft.origin；旧接口无此元素，须使用 gRPC。",
+        ),
+        (
+            "The profile's leqi.origin_required says what must be given.",
+            "规则档案的 leqi.origin_required 决定必填项。",
+        ),
     ),
     page(
         Reason::RedConfirmationMissing,
@@ -142,10 +148,14 @@ pub(super) const PAGES: &[Page] = &[
             "数电红字发票缺少红字信息确认单编号。",
         ),
         (
-            "Have the red confirmation made first, then send its number.",
-            "先办理红字信息确认单，再填写其编号。",
+            "Have the red confirmation made first, then send its number and UUID in \
+             draft.red_confirmation and draft.red_confirmation_uuid, over gRPC.",
+            "先办理红字信息确认单，再填写其编号与 UUID；旧接口无此元素，须使用 gRPC。",
         ),
-        NOTHING,
+        (
+            "The profile's leqi.red_confirmation_required asks for it.",
+            "规则档案的 leqi.red_confirmation_required 决定是否必填。",
+        ),
     ),
     page(
         Reason::AlreadyExists,

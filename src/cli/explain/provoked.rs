@@ -41,13 +41,18 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     ),
     (
         Reason::OperationNotAllowed,
-        RED,
-        "a_red_invoice_is_refused_where_red_letters_are_not_offered",
+        GRANTS,
+        "a_call_is_refused_when_its_operation_is_not_granted_and_no_other_is",
     ),
     (
         Reason::TaxpayerNotBound,
         "tests/it/refusals.rs",
         "a_caller_that_is_not_let_in_leaves_no_trace",
+    ),
+    (
+        Reason::TaxpayerForbidden,
+        GRANTS,
+        "a_forbidden_taxpayer_issues_nothing_of_what_is_forbidden_until_it_is_allowed",
     ),
     (
         Reason::SessionLimit,
@@ -83,7 +88,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     (Reason::TaxpayerIdChecksum, TEXTS, "the_buyer_s_check_character_counts_as_the_profile_says"),
     (Reason::SellerMismatch, TEXTS, "the_seller_is_the_device_s_taxpayer"),
     (Reason::KindNotApproved, TEXTS, "a_kind_must_be_approved_for_the_device"),
-    (Reason::TaxCodeInvalid, TEXTS, "codes_have_their_shape"),
+    (
+        Reason::TaxCodeInvalid,
+        "src/contract/tests/tax_codes.rs",
+        "a_code_is_a_leaf_of_the_table_and_has_the_line_s_rate",
+    ),
     (
         Reason::RateNotAuthorised,
         RATES,
@@ -191,6 +200,16 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_code_that_contradicts_its_invoice_freezes_the_series_where_the_profile_refuses_it",
     ),
     (
+        Reason::OriginInfoMissing,
+        LEQI,
+        "the_machine_that_asked_is_named_where_the_profile_asks_for_it",
+    ),
+    (
+        Reason::RedConfirmationMissing,
+        LEQI,
+        "a_red_letter_names_its_confirmation_where_the_profile_asks_for_it",
+    ),
+    (
         Reason::AlreadyExists,
         "tests/it/operators.rs",
         "every_command_answers_in_text_or_one_json_value_and_says_how_it_ended",
@@ -237,9 +256,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     ),
 ];
 
+const GRANTS: &str = "tests/it/grants.rs";
 const KINDS: &str = "src/contract/tests/kinds.rs";
 const MONEY: &str = "src/contract/tests/money.rs";
 const RATES: &str = "src/contract/tests/rates.rs";
+const LEQI: &str = "src/contract/tests/leqi.rs";
 const LEGACY: &str = "src/legacy/tests/bad_input.rs";
 const RED: &str = "src/contract/tests/red.rs";
 const REDS: &str = "tests/it/reds.rs";
@@ -253,7 +274,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::PlatformNotRegistered, "accreditation"),
     (Reason::StaleRequest, "accreditation"),
     (Reason::ReplayedRequest, "accreditation"),
-    (Reason::TaxpayerForbidden, "the device's taxpayer info"),
     (Reason::RateLimited, "admission's rates"),
     (Reason::SerialInProgress, "nothing: in doubt is an outcome, never a refusal"),
     (Reason::NumberMismatch, "device signers"),
@@ -262,8 +282,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::ReconcileMismatch, "reconciliation"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
     (Reason::QuotaExhausted, "the 乐企 profile"),
-    (Reason::OriginInfoMissing, "the 乐企 profile"),
-    (Reason::RedConfirmationMissing, "the 乐企 profile"),
 ];
 
 #[test]

@@ -57,6 +57,8 @@ const SOFTENED: &[(Reason, Softening)] = &[
     (Reason::SpecialKindRule, SOFT),
     (Reason::RedNoticeInvalid, SOFT),
     (Reason::RemarkInvalid, SOFT),
+    (Reason::OriginInfoMissing, SOFT),
+    (Reason::RedConfirmationMissing, SOFT),
     // Found after the number is spent: "refuse" refuses the signer's answer, not the request.
     (Reason::QrInvalid, HINT),
 ];

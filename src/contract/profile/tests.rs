@@ -6,7 +6,7 @@ use crate::refusal::{Reason, Severity};
 #[test]
 fn the_embedded_profiles_parse_and_the_first_is_the_default() {
     let profiles = Profiles::embedded();
-    assert_eq!(profiles.names().collect::<Vec<_>>(), [DEFAULT_PROFILE, "aisino"]);
+    assert_eq!(profiles.names().collect::<Vec<_>>(), [DEFAULT_PROFILE, "aisino", "leqi"]);
     assert_eq!(profiles.get("baiwang").unwrap().cipher.length, 112);
     assert_eq!(profiles.get("aisino").unwrap().cipher.length, 108);
     assert!(profiles.get("Baiwang").is_none());
@@ -103,7 +103,7 @@ fn an_operator_s_profile_is_added_or_takes_the_embedded_one_s_place() {
     let stricter = changed("number = 16", "number = 15");
     let files = [("own.toml", own.as_str()), ("baiwang.toml", &stricter)];
     let profiles = Profiles::with_files(files).unwrap();
-    assert_eq!(profiles.names().collect::<Vec<_>>(), ["baiwang", "aisino", "own"]);
+    assert_eq!(profiles.names().collect::<Vec<_>>(), ["baiwang", "aisino", "leqi", "own"]);
     assert_eq!(profiles.get("baiwang").unwrap().lengths.number, 15);
 }
 

@@ -367,6 +367,7 @@ impl<'a> Turn<'a> {
             },
             number,
             reason: format!("reason {reason}"),
+            amount: None,
         };
         let before = (self.effects(), self.round.batch.invoice_voids.len());
         let decided = self.round.void_invoice(&wish);

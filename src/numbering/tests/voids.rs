@@ -170,7 +170,7 @@ fn wish(number: &InvoiceNumber, id: &str) -> VoidWish {
     let (platform, taxpayer) = (PlatformNo(1), TaxpayerNo(1));
     let serial = Serial::parse(id).unwrap();
     let request = RequestKey { platform, taxpayer, serial };
-    VoidWish { request, number: number.clone(), reason: "misprint".into() }
+    VoidWish { request, number: number.clone(), reason: "misprint".into(), amount: None }
 }
 
 #[test]
@@ -199,6 +199,24 @@ fn paper_is_voided_in_its_month_and_nothing_else_is() {
         let again = expect.or(no);
         assert_eq!(world.void(&number, NEXT), again, "{kind:?}: for ever, also a month later");
     }
+}
+
+#[test]
+fn an_amount_that_is_not_the_invoice_s_voids_nothing() {
+    let mut world = World::new();
+    let number = world.issue(checked("S1", (1, Kind::NormalPaper), None));
+    let amount = world.store.found(ClaimId(1)).unwrap().totals().amount;
+    let mut void = |amount| {
+        let wish = VoidWish { amount: Some(amount), ..wish(&number, "V1") };
+        world.round(LAST, |round| round.void_invoice(&wish)).0
+    };
+    for (said, off) in [(amount.0 + 1, 1), (amount.0 - 1, 1), (-amount.0, 2 * amount.0)] {
+        let refusal = void(Fen(said)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::TotalAmountMismatch);
+        assert!(refusal.hint.contains(&format!("differs by {off} fen")), "{refusal}");
+    }
+    assert!(void(amount).is_ok());
+    assert!(void(Fen(0)).is_ok(), "it is voided: the same for ever");
 }
 
 #[test]
