@@ -126,6 +126,7 @@ pub fn check(
         totals,
         original,
         valid_until: last_day.and_then(CstTime::last_of),
+        counts_credit: profile.leqi.credit_quota && color == Color::Blue,
         warnings,
     })
 }

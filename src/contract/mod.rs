@@ -105,6 +105,9 @@ pub struct Checked {
     /// Dated rules were met up to here, the last second of a day; the assigning commit looks
     /// again. `None`: no dated rule ends.
     pub valid_until: Option<CstTime>,
+    /// Whether its amount counts against the taxpayer's credit quota (授信额度); whether enough is
+    /// left is for whoever keeps the quotas.
+    pub counts_credit: bool,
     /// Rules that were violated and did not refuse, at most 64, in the order of the fields.
     pub warnings: Vec<Violation>,
 }

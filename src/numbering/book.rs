@@ -8,12 +8,14 @@
 use super::{Limits, VoidedClaim};
 use crate::{
     contract::{ContentDigest, Profiles},
-    model::{BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo},
+    model::{
+        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, RequestKey, SeriesNo, TaxpayerNo,
+    },
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
-        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, Notice, OutboxItem,
-        RedBalance, SegmentState, SeriesState, Store, StoreError,
+        Balance, Batch, Credit, Event, EventKind, LastIds, Loaded, LostRange, Month, Notice,
+        OutboxItem, RedBalance, SegmentState, SeriesState, Store, StoreError,
     },
 };
 use std::{
@@ -87,6 +89,8 @@ pub struct Book {
     pub reds: HashMap<ClaimId, ClaimId>,
     /// What the open batches tell.
     pub unanswered: HashSet<Notice>,
+    /// Credit quotas.
+    pub credits: BTreeMap<(TaxpayerNo, Month), Credit>,
     /// Last event of the journal.
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
@@ -111,6 +115,7 @@ impl Book {
             open_batches: BTreeMap::new(),
             reds: HashMap::new(),
             unanswered: HashSet::new(),
+            credits: by_month(&loaded.credits).collect(),
             journal: loaded.journal,
             last: loaded.last,
             limits,
@@ -236,6 +241,7 @@ impl Book {
             turnover: HashMap::new(),
             balances: BTreeMap::new(),
             voided: BTreeMap::new(),
+            credits: BTreeMap::new(),
             void_notices: Vec::new(),
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
@@ -265,6 +271,7 @@ impl Book {
                 open.remove(&claim);
             }
         }
+        self.credits.extend(by_month(&change.credits));
         for item in change.outbox {
             self.put_outbox(item);
         }
@@ -284,6 +291,10 @@ impl Book {
         self.journal = change.journal;
         self.last = change.last;
     }
+}
+
+fn by_month(credits: &[Credit]) -> impl Iterator<Item = ((TaxpayerNo, Month), Credit)> {
+    credits.iter().map(|credit| ((credit.taxpayer, credit.month), *credit))
 }
 
 /// What a request key is bound to within a round.
@@ -328,6 +339,8 @@ pub struct Round<'a> {
     pub(super) balances: BTreeMap<ClaimId, Balance>,
     /// Invoices that this round voids.
     pub(super) voided: BTreeMap<ClaimId, VoidedClaim>,
+    /// The credit quotas that this round touched.
+    pub(super) credits: BTreeMap<(TaxpayerNo, Month), Credit>,
     pub(super) void_notices: Vec<OutboxItem>,
     pub(super) delivered: HashSet<(String, Notice)>,
     pub(super) answered: BTreeSet<BatchNo>,
@@ -349,6 +362,7 @@ pub struct Change {
     batches: Vec<(BatchNo, Vec<Notice>)>,
     answered: BTreeSet<BatchNo>,
     lost: Vec<LostRange>,
+    credits: Vec<Credit>,
     registry: Option<Registry>,
     /// Why the books are behind: nothing may be issued from now on.
     pub(super) behind: Option<String>,
@@ -382,6 +396,7 @@ impl Round<'_> {
         let batches = frozen.map(|batch| (batch.no, batch.members.clone())).collect();
         let balances = std::mem::take(&mut self.balances).into_iter();
         self.batch.balances = balances.map(|(blue, left)| RedBalance { blue, left }).collect();
+        self.batch.credits = std::mem::take(&mut self.credits).into_values().collect();
         let change = Change {
             series: self.series,
             segments: self.batch.segments.clone(),
@@ -392,6 +407,7 @@ impl Round<'_> {
             batches,
             answered: self.answered,
             lost: self.batch.lost.clone(),
+            credits: self.batch.credits.clone(),
             behind: self.behind,
             registry: self.registry,
             journal: self.batch.chain(self.book.journal),

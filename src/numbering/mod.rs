@@ -8,6 +8,7 @@ mod access;
 mod actor;
 mod backup;
 mod book;
+mod credit;
 mod drawn;
 pub mod finisher;
 #[cfg(test)]

@@ -74,6 +74,7 @@ impl Round<'_> {
         }
         let (device, series, stamp) = self.ready(&checked)?;
         let hold = self.hold(&checked)?;
+        self.credit_left(&checked, stamp)?;
         if device.backend.draws_numbers() {
             if self.backlog(series).0 > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
@@ -92,8 +93,9 @@ impl Round<'_> {
     /// # Errors
     /// What `assign` would refuse it with.
     pub fn validate(&self, checked: &Checked) -> Result<(), Refusal> {
-        let (device, series, _) = self.ready(checked)?;
+        let (device, series, stamp) = self.ready(checked)?;
         self.hold(checked)?;
+        self.credit_left(checked, stamp)?;
         if device.backend.draws_numbers() {
             return self.next_of_device(series).map(drop);
         }
@@ -256,6 +258,7 @@ impl Round<'_> {
             color: checked.color,
             totals: checked.totals,
             red_of: hold.map(|hold| hold.blue),
+            counts_credit: checked.counts_credit,
             head,
             event,
         });
@@ -287,6 +290,7 @@ impl Round<'_> {
             color: checked.color,
             totals: checked.totals,
             red_of: hold.map(|hold| hold.blue),
+            counts_credit: checked.counts_credit,
             head,
             event: None,
         });
@@ -306,6 +310,7 @@ impl Round<'_> {
     }
 
     fn put_claim(&mut self, claim: Claim) {
+        self.take_credit(claim.credit());
         self.put_opened(claim.id, open_of(&claim));
         self.bound.insert(claim.request.clone(), Bound::Claim(claim.id, claim.digest));
         self.batch.claims.push(claim);

@@ -2,8 +2,8 @@
 //! store makes it durable and hands back the proofs.
 
 use super::{
-    Claim, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place, RedBalance, Released,
-    Voided,
+    Claim, Credit, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place, RedBalance,
+    Released, Voided,
 };
 use crate::{
     model::{
@@ -262,6 +262,8 @@ pub struct Batch {
     pub listed: Vec<(ListOwner, Place)>,
     /// New balance of every blue invoice touched.
     pub balances: Vec<RedBalance>,
+    /// New state of every credit quota touched.
+    pub credits: Vec<Credit>,
     /// Usage added.
     pub usage: BTreeMap<UsageKey, UsageDelta>,
     /// Registry changes.
@@ -294,6 +296,7 @@ impl Batch {
             && self.lost.is_empty()
             && self.listed.is_empty()
             && self.balances.is_empty()
+            && self.credits.is_empty()
             && self.usage.is_empty()
             && self.registry.is_empty()
             && self.deliveries.is_empty()

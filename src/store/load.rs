@@ -3,7 +3,7 @@
 
 use super::{
     Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, SegmentState,
-    SeriesState, StoreError, columns, journal, reader, rows, schema::sqlite,
+    SeriesState, StoreError, columns, credit, journal, reader, rows, schema::sqlite,
 };
 use crate::{
     convert::to_u64,
@@ -35,6 +35,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         series: series(connection)?,
         segments: segments(connection)?,
         lost: lost(connection)?,
+        credits: credit::stored(connection)?,
         behind: behind(connection)?,
         open,
         outbox: outbox(connection)?,

@@ -27,6 +27,7 @@ pub(super) fn reloads(book: &Book, store: &MemoryStore) -> Law {
     same(law, &book.open_batches, &fresh.open_batches)?;
     same(law, &book.unanswered, &fresh.unanswered)?;
     same(law, &book.reds, &fresh.reds)?;
+    same(law, &book.credits, &fresh.credits)?;
     let waiting = |book: &Book| {
         let some = book.outbox.iter().filter(|(_, waiting)| !waiting.is_empty());
         some.map(|(province, waiting)| (province.clone(), waiting.clone())).collect::<Vec<_>>()

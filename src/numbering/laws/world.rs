@@ -71,6 +71,7 @@ pub(super) fn checked(serial: usize, content: usize, target: usize) -> Checked {
         totals: Totals { amount: Fen(100), tax: Fen(13 + extra), total: Fen(113 + extra) },
         original: None,
         valid_until: None,
+        counts_credit: false,
         warnings: Vec::new(),
     }
 }

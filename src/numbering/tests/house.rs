@@ -427,6 +427,7 @@ fn copy(claim: &Claim) -> Claim {
         color: claim.color,
         totals: claim.totals,
         red_of: claim.red_of,
+        counts_credit: claim.counts_credit,
         head: claim.head.clone(),
         event: claim.event,
     }
@@ -500,6 +501,7 @@ pub(super) fn to(serial: &str, device: DeviceNo, kind: Kind) -> Checked {
         totals,
         original: None,
         valid_until: None,
+        counts_credit: false,
         warnings: Vec::new(),
     }
 }

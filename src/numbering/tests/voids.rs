@@ -59,6 +59,7 @@ fn checked(
         totals: Totals { amount, tax, total },
         original: red.map(|(original, _)| original.clone()),
         valid_until: None,
+        counts_credit: false,
         warnings: Vec::new(),
     }
 }
