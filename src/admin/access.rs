@@ -6,12 +6,16 @@ use super::{
     status,
 };
 use crate::{
-    model::Kind,
+    model::{Fen, Kind},
     pb::admin::v1 as pb,
-    registry::{Forbidden, Grants, Operation},
+    registry::{Forbidden, Grants, Operation, Registry},
+    store::{Credit, Month},
 };
 use std::collections::BTreeSet;
 use tonic::{Response, Status};
+
+/// Largest quota: far below where sums overflow. Unit: fen.
+const CREDIT_MAX_FEN: i64 = 99_999_999_999_999_999;
 
 pub(super) async fn set_taxpayer(
     service: &Service,
@@ -28,6 +32,50 @@ pub(super) async fn set_taxpayer(
         .await?;
     let taxpayer = Some(answers::taxpayer(&taxpayer));
     Ok(Response::new(pb::SetTaxpayerResponse { taxpayer }))
+}
+
+pub(super) async fn set_credit(
+    service: &Service,
+    request: pb::SetCreditRequest,
+) -> Answer<pb::SetCreditResponse> {
+    let wanted = request.credit.unwrap_or_default();
+    let month = Month::parse(&wanted.month)
+        .ok_or_else(|| status::invalid("credit.month", "a month such as 2026-11 is needed"))?;
+    if !(0..=CREDIT_MAX_FEN).contains(&wanted.granted_fen) {
+        let hint = format!("0 to {CREDIT_MAX_FEN} fen are needed");
+        return Err(status::invalid("credit.granted_fen", &hint));
+    }
+    let credit = service
+        .change(move |actor, round| {
+            let whose = (wanted.taxpayer_id.as_str(), month);
+            let credit = round.grant_credit(actor, whose, Fen(wanted.granted_fen))?;
+            Ok(shown(round.registry(), &credit))
+        })
+        .await?;
+    Ok(Response::new(pb::SetCreditResponse { credit }))
+}
+
+pub(super) async fn list_credits(
+    service: &Service,
+    request: pb::ListCreditsRequest,
+) -> Answer<pb::ListCreditsResponse> {
+    let wanted = request.taxpayer_id;
+    let credits = service
+        .change(move |_, round| {
+            let all = round.all_credits().filter_map(|credit| shown(round.registry(), credit));
+            Ok(all.filter(|one| wanted.is_empty() || one.taxpayer_id == wanted).collect())
+        })
+        .await?;
+    Ok(Response::new(pb::ListCreditsResponse { credits }))
+}
+
+fn shown(registry: &Registry, credit: &Credit) -> Option<pb::Credit> {
+    Some(pb::Credit {
+        taxpayer_id: registry.taxpayers.get(&credit.taxpayer)?.id.clone(),
+        month: credit.month.to_string(),
+        granted_fen: credit.granted.0,
+        spent_fen: credit.spent.0,
+    })
 }
 
 pub(super) async fn bind(

@@ -223,6 +223,20 @@ impl AdminService for Service {
         access::set_taxpayer(self, request.into_inner()).await
     }
 
+    async fn set_credit(
+        &self,
+        request: Request<pb::SetCreditRequest>,
+    ) -> Answer<pb::SetCreditResponse> {
+        access::set_credit(self, request.into_inner()).await
+    }
+
+    async fn list_credits(
+        &self,
+        request: Request<pb::ListCreditsRequest>,
+    ) -> Answer<pb::ListCreditsResponse> {
+        access::list_credits(self, request.into_inner()).await
+    }
+
     async fn add_binding(
         &self,
         request: Request<pb::AddBindingRequest>,

@@ -130,6 +130,7 @@ pub fn check(
         original,
         valid_until: last_day.and_then(CstTime::last_of),
         zero_limit: profile.limits.zero,
+        counts_credit: profile.leqi.credit_quota && color == Color::Blue,
         warnings,
     })
 }

@@ -110,6 +110,9 @@ pub struct Checked {
     pub valid_until: Option<CstTime>,
     /// What a limit of zero in the monitor data means, by the profile.
     pub zero_limit: ZeroLimit,
+    /// Whether its amount counts against the taxpayer's credit quota (授信额度); whether enough is
+    /// left is for whoever keeps the quotas.
+    pub counts_credit: bool,
     /// Rules that were violated and did not refuse, at most 64, in the order of the fields.
     pub warnings: Vec<Violation>,
 }

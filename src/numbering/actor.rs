@@ -2,8 +2,8 @@
 //! ends the process, since nobody can know what is on the disk.
 
 use super::{
-    Assigned, Limits, Numbering, Shared, backup,
-    book::{Book, Change, Gate, Round},
+    Assigned, Gate, Limits, Numbering, Shared, backup,
+    book::{Book, Change, Round},
     finisher::Finisher,
     mailbox::Mailbox,
     outcome::{IssuedInvoice, Outcome, Told, VoidedClaim, Wait},

@@ -6,19 +6,23 @@
 //! does.
 
 use super::{
-    Limits, VoidedClaim,
+    Gate, Limits, VoidedClaim,
     limits::{Offline, OfflineBook},
     monitor::RefusedMonitor,
     upload::WriteBacks,
 };
 use crate::{
     contract::{ContentDigest, Profiles},
-    model::{BatchNo, ClaimId, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, RequestKey, SeriesNo},
+    model::{
+        BatchNo, ClaimId, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, RequestKey, SeriesNo,
+        TaxpayerNo,
+    },
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
-        Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, Notice, OfflineItem,
-        OutboxItem, RedBalance, SegmentState, SeriesState, Split, Store, StoreError, Told,
+        Balance, Batch, Credit, Event, EventKind, LastIds, Loaded, LostRange, Month, Notice,
+        OfflineItem, OutboxItem, RedBalance, SegmentState, SeriesState, Split, Store, StoreError,
+        Told,
     },
 };
 use std::{
@@ -115,6 +119,8 @@ pub struct Book {
     pub(super) touched: BTreeSet<SeriesNo>,
     /// Monitor data that was refused, with an incident, since the start.
     pub(super) refused_monitors: HashSet<RefusedMonitor>,
+    /// Credit quotas.
+    pub credits: BTreeMap<(TaxpayerNo, Month), Credit>,
     /// Last event of the journal.
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
@@ -145,6 +151,7 @@ impl Book {
             offline: OfflineBook::default(),
             refused_monitors: HashSet::new(),
             touched: loaded.series.iter().map(|series| series.no).collect(),
+            credits: by_month(&loaded.credits).collect(),
             journal: loaded.journal,
             last: loaded.last,
             limits,
@@ -292,6 +299,7 @@ impl Book {
             claimed: HashMap::new(),
             balances: BTreeMap::new(),
             voided: BTreeMap::new(),
+            credits: BTreeMap::new(),
             void_notices: Vec::new(),
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
@@ -327,6 +335,7 @@ impl Book {
             }
         }
         change.unissued.into_iter().for_each(|claim| self.free(claim));
+        self.credits.extend(by_month(&change.credits));
         for item in change.outbox {
             self.put_outbox(item);
         }
@@ -351,6 +360,10 @@ impl Book {
     }
 }
 
+fn by_month(credits: &[Credit]) -> impl Iterator<Item = ((TaxpayerNo, Month), Credit)> {
+    credits.iter().map(|credit| ((credit.taxpayer, credit.month), *credit))
+}
+
 /// What a request key is bound to within a round.
 #[derive(Debug, Clone)]
 pub(super) enum Bound {
@@ -360,20 +373,6 @@ pub(super) enum Bound {
     Closed(CstTime),
     /// Released in this round.
     Free,
-}
-
-/// Whether new claims may be made, for reasons outside the books.
-pub struct Gate<'a> {
-    /// For every device: the clock, the disk.
-    pub all: Result<(), Refusal>,
-    /// For one device: whether it takes jobs, and the clock of its authority.
-    pub device: &'a dyn Fn(DeviceNo) -> Result<(), Refusal>,
-}
-
-impl From<Result<(), Refusal>> for Gate<'_> {
-    fn from(all: Result<(), Refusal>) -> Self {
-        Self { all, device: &|_| Ok(()) }
-    }
 }
 
 /// The decisions of one batch.
@@ -395,6 +394,8 @@ pub struct Round<'a> {
     pub(super) balances: BTreeMap<ClaimId, Balance>,
     /// Invoices that this round voids.
     pub(super) voided: BTreeMap<ClaimId, VoidedClaim>,
+    /// The credit quotas that this round touched.
+    pub(super) credits: BTreeMap<(TaxpayerNo, Month), Credit>,
     pub(super) void_notices: Vec<OutboxItem>,
     pub(super) delivered: HashSet<(String, Notice)>,
     /// Batches that end in this round.
@@ -427,6 +428,7 @@ pub struct Change {
     write_backs: WriteBacks,
     confirmed: BTreeSet<(BatchNo, SeriesNo)>,
     lost: Vec<LostRange>,
+    credits: Vec<Credit>,
     registry: Option<Registry>,
     refused_monitors: HashSet<RefusedMonitor>,
     /// Why the books are behind: nothing may be issued from now on.
@@ -463,6 +465,7 @@ impl Round<'_> {
         let batches = frozen.map(|batch| (batch.no, batch.members.clone())).collect();
         let balances = std::mem::take(&mut self.balances).into_iter();
         self.batch.balances = balances.map(|(blue, left)| RedBalance { blue, left }).collect();
+        self.batch.credits = std::mem::take(&mut self.credits).into_values().collect();
         let change = Change {
             series: self.series,
             segments: self.batch.segments.clone(),
@@ -478,6 +481,7 @@ impl Round<'_> {
             write_backs: self.write_backs,
             confirmed: self.confirmed,
             lost: self.batch.lost.clone(),
+            credits: self.batch.credits.clone(),
             behind: self.behind,
             registry: self.registry,
             refused_monitors: self.refused_monitors,

@@ -8,8 +8,10 @@ mod access;
 mod actor;
 mod backup;
 mod book;
+mod credit;
 mod drawn;
 pub mod finisher;
+mod gate;
 #[cfg(test)]
 mod laws;
 mod limits;
@@ -30,8 +32,9 @@ mod work;
 
 pub use actor::{Parts, StartError};
 pub use backup::BackupNews;
-pub use book::{Book, Change, Gate, Open, Round, Series};
+pub use book::{Book, Change, Open, Round, Series};
 pub use drawn::Evidence;
+pub use gate::Gate;
 pub use limits::{Budget, Load, Offline};
 pub use monitor::Taken;
 pub use operate::{NewDevice, NewSegment};

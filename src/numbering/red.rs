@@ -173,19 +173,21 @@ impl Round<'_> {
         }
     }
 
-    /// Gives back what a red claim took, when it ends without an invoice.
+    /// Gives back what a claim took, of its blue invoice or of a credit quota, when it ends without
+    /// an invoice.
     ///
     /// # Errors
     /// When the books cannot be read; the claim must not end then.
     pub(super) fn give_back_open(&mut self, claim: &Claim) -> Result<(), Refusal> {
-        if claim.red_of.is_none() {
-            return Ok(());
+        if claim.red_of.is_some() {
+            let draft = claim.head.draft().map_err(|error| {
+                tracing::error!(claim = claim.id.0, %error, "a stored draft does not decode");
+                Refusal::new(Reason::Internal, "the claim's draft cannot be read")
+            })?;
+            self.give_back(claim.red_of, &draft)?;
         }
-        let draft = claim.head.draft().map_err(|error| {
-            tracing::error!(claim = claim.id.0, %error, "a stored draft does not decode");
-            Refusal::new(Reason::Internal, "the claim's draft cannot be read")
-        })?;
-        self.give_back(claim.red_of, &draft)
+        self.return_credit(claim.credit());
+        Ok(())
     }
 
     /// Gives back what a red letter took of its blue invoice; nothing for a blue one.

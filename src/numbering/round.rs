@@ -75,6 +75,7 @@ impl Round<'_> {
         }
         let (device, series, stamp) = self.ready(&checked)?;
         let hold = self.hold(&checked)?;
+        self.credit_left(&checked, stamp)?;
         if device.backend.draws_numbers() {
             if self.backlog(series).0 > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
@@ -94,8 +95,9 @@ impl Round<'_> {
     /// # Errors
     /// What `assign` would refuse it with.
     pub fn validate(&self, checked: &Checked) -> Result<(), Refusal> {
-        let (device, series, _) = self.ready(checked)?;
+        let (device, series, stamp) = self.ready(checked)?;
         self.hold(checked)?;
+        self.credit_left(checked, stamp)?;
         if device.backend.draws_numbers() {
             return self.next_of_device(series, &device).map(drop);
         }
@@ -266,6 +268,7 @@ impl Round<'_> {
             color: checked.color,
             totals: checked.totals,
             red_of: hold.map(|hold| hold.blue),
+            counts_credit: checked.counts_credit,
             head,
             event,
         });
@@ -297,6 +300,7 @@ impl Round<'_> {
             color: checked.color,
             totals: checked.totals,
             red_of: hold.map(|hold| hold.blue),
+            counts_credit: checked.counts_credit,
             head,
             event: None,
         });
@@ -317,6 +321,7 @@ impl Round<'_> {
 
     fn put_claim(&mut self, claim: Claim) {
         self.count_claim(claim.series, claim.totals.amount, claim.claimed_at);
+        self.take_credit(claim.credit());
         self.put_opened(claim.id, open_of(&claim));
         self.bound.insert(claim.request.clone(), Bound::Claim(claim.id, claim.digest));
         self.batch.claims.push(claim);

@@ -138,6 +138,7 @@ impl Round<'_> {
         self.give_back(found.red_of(), &draft)?;
         let body = InvoiceVoid::body(&invoice, &wish.request, (&wish.reason, at));
         self.put_invoice_void(&found, wish, (at, &body))?;
+        self.return_credit(found.credit());
         let voided = VoidedClaim {
             claim: found.id(),
             number: Some(wish.number.clone()),

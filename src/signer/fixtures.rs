@@ -68,6 +68,7 @@ fn claim(device: i64, nth: u32, assignment: Assignment) -> Durable<Claim> {
         color: Color::Blue,
         totals,
         red_of: None,
+        counts_credit: false,
         head: ClaimHead::encode(&invoice),
         event: None,
     })

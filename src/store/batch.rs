@@ -2,8 +2,8 @@
 //! store makes it durable and hands back the proofs.
 
 use super::{
-    Acceptance, Claim, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place, RedBalance,
-    Released, Split, Voided, WriteBack,
+    Acceptance, Claim, Credit, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place,
+    RedBalance, Released, Split, Voided, WriteBack,
 };
 use crate::{
     model::{
@@ -282,6 +282,8 @@ pub struct Batch {
     pub listed: Vec<(ListOwner, Place)>,
     /// New balance of every blue invoice touched.
     pub balances: Vec<RedBalance>,
+    /// New state of every credit quota touched.
+    pub credits: Vec<Credit>,
     /// Usage added.
     pub usage: BTreeMap<UsageKey, UsageDelta>,
     /// Registry changes.
@@ -322,6 +324,7 @@ impl Batch {
             && self.lost.is_empty()
             && self.listed.is_empty()
             && self.balances.is_empty()
+            && self.credits.is_empty()
             && self.usage.is_empty()
             && self.registry.is_empty()
             && self.deliveries.is_empty()

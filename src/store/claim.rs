@@ -4,6 +4,7 @@
 //! signature. Both are encodings of `skproxy.v1.Invoice` with ascending field numbers, so head ++
 //! tail *is* the invoice, and no answer is ever rebuilt.
 
+use super::{CreditUse, Month};
 use crate::{
     contract::ContentDigest,
     convert::{sha256, sha256_parts},
@@ -62,11 +63,25 @@ pub struct Claim {
     pub totals: Totals,
     /// The blue invoice that a red one reverses.
     pub red_of: Option<ClaimId>,
+    /// Whether its amount counts against the taxpayer's credit quota (授信额度).
+    pub counts_credit: bool,
     /// Encoded `Invoice`: fields 1 to 7 of a numbered claim (the signed record), field 1 of
     /// another.
     pub head: ClaimHead,
     /// The chained event of a numbered claim (its number became known); none for a device's.
     pub event: Option<Event>,
+}
+
+impl Claim {
+    /// What it takes of a credit quota.
+    #[must_use]
+    pub fn credit(&self) -> Option<CreditUse> {
+        self.counts_credit.then(|| CreditUse {
+            taxpayer: self.request.taxpayer,
+            month: Month::of(self.claimed_at),
+            amount: self.totals.amount,
+        })
+    }
 }
 
 /// The first part of an invoice's bytes.

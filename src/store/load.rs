@@ -3,8 +3,8 @@
 
 use super::{
     Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, Period,
-    SegmentState, SeriesState, StoreError, Told, columns, journal, reader, rows, schema::sqlite,
-    upload,
+    SegmentState, SeriesState, StoreError, Told, columns, credit, journal, reader, rows,
+    schema::sqlite, upload,
 };
 use crate::{
     convert::to_u64,
@@ -37,6 +37,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         series: series(connection)?,
         segments: segments(connection)?,
         lost: lost(connection)?,
+        credits: credit::stored(connection)?,
         behind: behind(connection)?,
         open,
         outbox: outbox(connection)?,

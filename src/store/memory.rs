@@ -2,13 +2,15 @@
 //! of space, and it survives the "death" of whoever used it.
 
 use super::{
-    Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
-    Found, InvoiceVoid, Issued, LastIds, Loaded, LostRange, Notice, OpenWriteBack, OutboxItem,
-    RegistryChange, SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided,
-    WriteBack, backup::Copier, journal, rows,
+    Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Credit, Durable, Event,
+    Fate, Found, InvoiceVoid, Issued, LastIds, Loaded, LostRange, Month, Notice, OpenWriteBack,
+    OutboxItem, RegistryChange, SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey,
+    Voided, WriteBack, backup::Copier, journal, rows,
 };
 use crate::{
-    model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
+    model::{
+        BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo, TaxpayerNo,
+    },
     registry::Registry,
 };
 use std::{
@@ -41,6 +43,7 @@ pub struct Disk {
     batches: BTreeMap<BatchNo, Vec<Notice>>,
     open_batches: BTreeSet<BatchNo>,
     balances: BTreeMap<ClaimId, Balance>,
+    credits: BTreeMap<(TaxpayerNo, Month), Credit>,
     rejected: BTreeSet<Notice>,
     aside: BTreeSet<Notice>,
     write_backs: BTreeMap<(BatchNo, SeriesNo), WriteBack>,
@@ -75,6 +78,7 @@ impl MemoryStore {
             series: disk.series.values().cloned().collect(),
             segments: disk.segments.values().cloned().collect(),
             lost: disk.lost.clone(),
+            credits: disk.credits.values().copied().collect(),
             behind: disk.behind.clone(),
             open: disk
                 .open
@@ -283,6 +287,9 @@ impl Disk {
         }
         for balance in &batch.balances {
             self.balances.insert(balance.blue, balance.left.clone());
+        }
+        for credit in &batch.credits {
+            self.credits.insert((credit.taxpayer, credit.month), *credit);
         }
         for (key, delta) in &batch.usage {
             let usage = self.usage.entry(*key).or_default();

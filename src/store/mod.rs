@@ -8,6 +8,7 @@ pub mod backup;
 mod batch;
 mod claim;
 mod columns;
+mod credit;
 pub mod embedded;
 mod invoice_void;
 mod journal;
@@ -36,6 +37,7 @@ pub use batch::{
 pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
+pub use credit::{Credit, CreditUse, Month};
 pub use invoice_void::InvoiceVoid;
 pub use listing::{ListOwner, ListPage, Listed, Place};
 pub use notice::{Notice, OfflineItem, OutboxItem, Told};
@@ -189,6 +191,8 @@ pub struct Loaded {
     pub segments: Vec<SegmentState>,
     /// Numbers left out.
     pub lost: Vec<LostRange>,
+    /// Every credit quota.
+    pub credits: Vec<Credit>,
     /// Why a witness says that the books are behind; none when none does.
     pub behind: Option<String>,
     /// Claims without a signature, ascending.

@@ -4,8 +4,8 @@
 //! it hands anything found to a caller, so that no answer runs ahead of promise 3.
 
 use super::{
-    Assignment, Balance, Binding, Claim, DeliveryBatch, InvoiceVoid, Issued, Notice, OfflineItem,
-    StoreError, Voided, columns, invoice_void, red,
+    Assignment, Balance, Binding, Claim, CreditUse, DeliveryBatch, InvoiceVoid, Issued, Notice,
+    OfflineItem, StoreError, Voided, columns, invoice_void, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -106,6 +106,12 @@ impl Found {
     #[must_use]
     pub fn red_of(&self) -> Option<ClaimId> {
         self.claim.red_of
+    }
+
+    /// What its claim took of a credit quota.
+    #[must_use]
+    pub fn credit(&self) -> Option<CreditUse> {
+        self.claim.credit()
     }
 
     /// The number of an issued invoice, voided since or not; none when it is not issued.

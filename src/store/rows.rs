@@ -162,6 +162,8 @@ pub(super) struct ClaimBody {
     /// Present on a red letter.
     #[prost(int64, optional, tag = "19")]
     red_of: Option<i64>,
+    #[prost(bool, tag = "20")]
+    counts_credit: bool,
 }
 
 /// A chained event.
@@ -208,6 +210,7 @@ pub(super) fn claim_body(claim: &Claim) -> ClaimBody {
         head: claim.head.0.clone(),
         event: claim.event.map(EventBody::of),
         red_of: claim.red_of.map(|blue| blue.0),
+        counts_credit: claim.counts_credit,
     }
 }
 
@@ -250,6 +253,7 @@ pub(super) fn claim(id: ClaimId, series: SeriesNo, body: ClaimBody) -> Result<Cl
         color: if body.red { Color::Red } else { Color::Blue },
         totals: Totals { amount: Fen(body.amount), tax: Fen(body.tax), total: Fen(body.total) },
         red_of: body.red_of.map(ClaimId),
+        counts_credit: body.counts_credit,
         head: ClaimHead(body.head),
         event: body.event.as_ref().map(EventBody::event).transpose()?,
     })

@@ -3,7 +3,7 @@
 
 use super::{
     Assignment, Balance, Claim, Counted, Event, EventHash, EventKind, Fate, InvoiceVoid, ListOwner,
-    Notice, Place, StoreError, UsageDelta, UsageKey, columns,
+    Notice, Place, StoreError, UsageDelta, UsageKey, columns, credit,
     embedded::{self, BOOKS, Options},
     invoice_void::Voids,
     listing, load, reader,
@@ -137,6 +137,7 @@ struct Walk<'a> {
     /// What the authority is told, or was.
     told: BTreeSet<Notice>,
     voids: Voids,
+    credits: credit::Taken,
 }
 
 impl<'a> Walk<'a> {
@@ -153,6 +154,7 @@ impl<'a> Walk<'a> {
             open: BTreeSet::new(),
             told: BTreeSet::new(),
             voids: Voids::default(),
+            credits: credit::Taken::default(),
         }
     }
 
@@ -175,6 +177,7 @@ impl<'a> Walk<'a> {
         self.outbox(connection, findings)?;
         self.voids.check(connection, &self.taken, findings)?;
         self.balances(connection, findings)?;
+        std::mem::take(&mut self.credits).check(connection, findings)?;
         verify_rows::usage(connection, &self.usage, findings)?;
         listing::compare(connection, &self.listed, findings)?;
         verify_journal::check(connection, findings)?;
@@ -216,6 +219,9 @@ impl<'a> Walk<'a> {
             && let Some(other) = self.requests.insert(claim.request.clone(), claim.id)
         {
             findings.problem(format!("claims {other} and {} have one serial", claim.id));
+        }
+        if matches!(fate, Fate::Open | Fate::Issued(_)) {
+            self.credits.note(claim.credit());
         }
         if let (Some(blue), Fate::Open | Fate::Issued(_)) = (claim.red_of, fate)
             && let Ok(draft) = claim.head.draft()

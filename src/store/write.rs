@@ -2,9 +2,9 @@
 //! up for the commit's running hash.
 
 use super::{
-    Assignment, Batch, Claim, ClosedSerial, DeliveryBatch, Event, InvoiceVoid, Issued, LostRange,
-    Notice, ReceiptRecord, RedBalance, RegistryChange, Released, SegmentState, SeriesState,
-    UsageDelta, UsageKey, Voided, columns, invoice_void, journal, red,
+    Assignment, Batch, Claim, ClosedSerial, Credit, DeliveryBatch, Event, InvoiceVoid, Issued,
+    LostRange, Notice, ReceiptRecord, RedBalance, RegistryChange, Released, SegmentState,
+    SeriesState, UsageDelta, UsageKey, Voided, columns, credit, invoice_void, journal, red,
     rows::{
         self,
         Column::{Bytes, Int},
@@ -47,6 +47,7 @@ impl<'a> Writer<'a> {
         batch.invoice_voids.iter().try_for_each(|void| self.invoice_void(void))?;
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
         batch.balances.iter().try_for_each(|balance| self.balance(balance))?;
+        batch.credits.iter().try_for_each(|credit| self.credit(credit))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
         batch.acceptances.iter().try_for_each(|acceptance| self.acceptance(acceptance))?;
         batch.splits.iter().try_for_each(|split| self.split(split))?;
@@ -234,6 +235,15 @@ impl<'a> Writer<'a> {
             crc
         ])
         .map(drop)
+    }
+
+    fn credit(&mut self, credit: &Credit) -> Result {
+        let columns = credit::columns(credit);
+        let crc = self.crc("credit", &columns);
+        let [taxpayer, month, granted, spent] = columns;
+        self.statement("INSERT OR REPLACE INTO credit VALUES (?, ?, ?, ?, ?)")?
+            .execute(params![taxpayer, month, granted, spent, crc])
+            .map(drop)
     }
 
     fn balance(&mut self, balance: &RedBalance) -> Result {

@@ -217,3 +217,69 @@ async fn a_forbidden_taxpayer_issues_nothing_of_what_is_forbidden_until_it_is_al
     }
     assert_eq!(demo.end().await["issued"], 3);
 }
+
+/// The month of now, and of tomorrow: a test may run over midnight.
+fn months() -> [String; 2] {
+    let now = skproxy::clock::Clock::system().now();
+    let tomorrow = skproxy::model::CstTime::from_unix(now.unix() + 86_400).unwrap();
+    [now, tomorrow].map(|at| at.rfc3339()[..7].to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_of_leqi_issues_with_origin_and_within_its_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(&dir.path().join("demo")).await;
+    let id = SELLER.taxpayer_id;
+    demo.operated(&format!(
+        "device add --id LEQI --taxpayer {id} --machine-number 000000000006 \
+         --backend software-p256 --kind roll --profile leqi"
+    ))
+    .await;
+    demo.operated(
+        "stock add --device LEQI --kind roll --code 044002600106 --first 00000001 --last 00000009",
+    )
+    .await;
+    let mut client = demo.client().await;
+    let origin = v1::Origin {
+        ip_address: "192.0.2.7".into(),
+        mac_address: "00-00-5E-00-53-07".into(),
+        cpu_id: "TEST".into(),
+        board_serial: String::new(),
+    };
+    let bare =
+        |serial: &str| v1::InvoiceDraft { kind: v1::InvoiceKind::Roll.into(), ..sample(serial) };
+    let full = |serial: &str| v1::InvoiceDraft { origin: Some(origin.clone()), ..bare(serial) };
+    let amount = bare("L").amount_fen;
+    let refused = issue(&mut client, bare("L1")).await.unwrap_err();
+    assert_eq!(reason(&refused), "ORIGIN_INFO_MISSING", "{refused:?}");
+    let refused = issue(&mut client, full("L1")).await.unwrap_err();
+    assert_eq!(reason(&refused), "QUOTA_EXHAUSTED", "{refused:?}");
+    for month in months() {
+        let granted = 2 * amount - 1;
+        let words = format!("taxpayer credit --id {id} --month {month} --granted-fen {granted}");
+        demo.operated(&words).await;
+    }
+    let invoice = issue(&mut client, full("L1")).await.unwrap();
+    // From another machine it is the same request, and the invoice keeps the first one.
+    let other = v1::Origin { ip_address: "192.0.2.8".into(), ..origin.clone() };
+    let again = v1::InvoiceDraft { origin: Some(other), ..bare("L1") };
+    assert_eq!(issue(&mut client, again).await.unwrap(), invoice);
+    let credits = demo.operated("taxpayer credits").await;
+    let spent = credits["credits"].as_array().unwrap().iter().map(|one| one["spent_fen"].clone());
+    let spent: Vec<_> = spent.filter(|spent| spent != "0").collect();
+    assert_eq!(spent, [amount.to_string()], "{credits}");
+    let refused = issue(&mut client, full("L2")).await.unwrap_err();
+    assert!(refused.message().contains("1 fen more"), "{refused:?}");
+    let void = v1::VoidInvoiceRequest {
+        taxpayer_id: id.into(),
+        code: invoice.code.clone(),
+        number: invoice.number.clone(),
+        reason: "test".into(),
+        request_id: "V1".into(),
+        amount_fen: Some(amount),
+    };
+    client.void_invoice(void).await.unwrap();
+    issue(&mut client, full("L2")).await.unwrap();
+    // `verify` proves the quota too.
+    assert_eq!(demo.end().await["issued"], 2, "the demo's own and L2");
+}

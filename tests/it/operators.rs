@@ -28,6 +28,11 @@ const DONE: &[(&str, &str)] = &[
     ),
     ("binding list", "platform_id=OP-1"),
     (
+        "taxpayer credit --id 91000000TEST000005 --month 2026-11 --granted-fen 1000",
+        "granted_fen=1000  month=2026-11  spent_fen=0",
+    ),
+    ("taxpayer credits", "month=2026-11"),
+    (
         "taxpayer set --id 91000000TEST000005 --forbid special-paper --reason notice",
         "forbidden=false  forbidden_kinds=INVOICE_KIND_SPECIAL_PAPER",
     ),
@@ -69,6 +74,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("taxpayer add --id 91000000TEST000006 --name 示例 --province x", "FIELD_INVALID"),
     ("binding add --platform NOBODY --taxpayer 91000000TEST000005", "NOT_FOUND"),
     ("binding set --platform OP-2 --taxpayer 91000000TEST000005 --allow query", "NOT_FOUND"),
+    ("taxpayer credit --id 91000000TEST000005 --month 2026-13 --granted-fen 1", "FIELD_INVALID"),
+    ("taxpayer credit --id 91000000TEST000005 --month 2026-11 --granted-fen=-1", "FIELD_INVALID"),
+    ("taxpayer credit --id 91000000TEST000099 --month 2026-11 --granted-fen 1", "NOT_FOUND"),
     ("taxpayer set --id 91000000TEST000099 --forbid-all --reason notice", "NOT_FOUND"),
     ("device disable NOBODY", "NOT_FOUND"),
     (

@@ -15,7 +15,7 @@ use skproxy::{
     legacy::{Answer, Found, LegacyRequest, Printed, Reply, Standing, decode_business},
     model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
     pb::v1::{Invoice, InvoiceDraft},
-    registry::{BackendKind, Device, Taxpayer},
+    registry::{BackendKind, Device, Forbidden, Taxpayer},
 };
 use std::{hint::black_box, time::Duration};
 
@@ -173,7 +173,7 @@ fn taxpayer() -> Taxpayer {
         id: sample::SELLER.taxpayer_id.into(),
         name: sample::SELLER.name.into(),
         province: "00".into(),
-        forbidden: skproxy::registry::Forbidden::default(),
+        forbidden: Forbidden::default(),
     }
 }
 

@@ -116,12 +116,20 @@ pub(super) const PAGES: &[Page] = &[
     page(
         Reason::QuotaExhausted,
         Resend::SameSerial,
-        ("The taxpayer's credit quota (授信额度) is used up.", "授信额度已用尽。"),
+        (
+            "The invoice is more than what is left of the taxpayer's credit quota (授信额度) of the \
+             month.",
+            "本月授信额度不足以开具此发票。",
+        ),
         (
             "Wait until the quota is raised, then send the same bytes again.",
             "待额度调整后原样重发。",
         ),
-        ("Download quota, or have it raised.", "下载额度或申请调整。"),
+        (
+            "`skproxy taxpayer credits` says what is granted and spent; `taxpayer credit` grants \
+             what the tax office did.",
+            "以 `skproxy taxpayer credits` 查看额度与已用；以 `taxpayer credit` 录入税务机关核定的额度。",
+        ),
     ),
     page(
         Reason::OriginInfoMissing,

@@ -200,6 +200,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_code_that_contradicts_its_invoice_freezes_the_series_where_the_profile_refuses_it",
     ),
     (
+        Reason::QuotaExhausted,
+        "src/numbering/laws/credits.rs",
+        "an_invoice_beyond_the_quota_is_refused_until_a_void_or_a_grant_makes_room",
+    ),
+    (
         Reason::OriginInfoMissing,
         LEQI,
         "the_machine_that_asked_is_named_where_the_profile_asks_for_it",
@@ -281,7 +286,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::DeviceCertInvalid, "device signers"),
     (Reason::ReconcileMismatch, "reconciliation"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
-    (Reason::QuotaExhausted, "the 乐企 profile"),
 ];
 
 #[test]

@@ -280,6 +280,20 @@ pub(crate) enum TaxpayerCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Grant a taxpayer its credit quota (授信额度) of a month, in the place of the one before
+    Credit {
+        /// Taxpayer id
+        #[arg(long)]
+        id: String,
+        /// Month, such as 2026-11
+        #[arg(long)]
+        month: String,
+        /// What may be issued, without tax, in fen
+        #[arg(long, value_name = "FEN")]
+        granted_fen: i64,
+    },
+    /// List credit quotas with what is spent of them
+    Credits,
     /// List taxpayers
     List,
     /// Show one

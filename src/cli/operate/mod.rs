@@ -98,6 +98,15 @@ async fn taxpayer(command: TaxpayerCommand, target: Target) -> Result<Exit> {
             };
             return show("SetTaxpayerResponse", client.set_taxpayer(request).await, &target);
         }
+        TaxpayerCommand::Credit { id, month, granted_fen } => {
+            let credit = pb::Credit { taxpayer_id: id, month, granted_fen, spent_fen: 0 };
+            let request = pb::SetCreditRequest { credit: Some(credit) };
+            return show("SetCreditResponse", client.set_credit(request).await, &target);
+        }
+        TaxpayerCommand::Credits => {
+            let answer = client.list_credits(pb::ListCreditsRequest::default()).await;
+            return show("ListCreditsResponse", answer, &target);
+        }
         TaxpayerCommand::List => String::new(),
         TaxpayerCommand::Show { id } => id,
     };

@@ -11,6 +11,9 @@ pub struct Leqi {
     pub origin_required: Vec<OriginField>,
     /// Whether a red invoice needs its red confirmation (红字确认单), number and UUID.
     pub red_confirmation_required: bool,
+    /// Whether blue invoices count against the taxpayer's credit quota (授信额度), by their amount
+    /// without tax.
+    pub credit_quota: bool,
     /// Longest IP address (ip). Unit: characters.
     pub ip_address_max: usize,
     /// Longest MAC address (macdz). Unit: characters.
@@ -28,6 +31,7 @@ impl Default for Leqi {
         Self {
             origin_required: Vec::new(),
             red_confirmation_required: false,
+            credit_quota: false,
             ip_address_max: 20,
             mac_address_max: 20,
             hardware_id_max: 64,

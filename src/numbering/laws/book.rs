@@ -27,6 +27,7 @@ pub(super) fn reloads(book: &Book, store: &MemoryStore) -> Law {
     same(law, &book.open_batches, &fresh.open_batches)?;
     same(law, &book.unanswered, &fresh.unanswered)?;
     same(law, &book.reds, &fresh.reds)?;
+    same(law, &book.credits, &fresh.credits)?;
     same(law, &book.aside, &fresh.aside)?;
     same(law, &book.write_backs, &fresh.write_backs)?;
     let law = "what is offline is what the authority and the devices do not know";

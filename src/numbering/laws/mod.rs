@@ -6,6 +6,7 @@
 
 mod actor;
 mod book;
+mod credits;
 mod deliveries;
 mod promises;
 mod reds;

@@ -72,6 +72,7 @@ pub(super) fn checked(serial: usize, content: usize, target: usize) -> Checked {
         original: None,
         valid_until: None,
         zero_limit: crate::registry::ZeroLimit::Unlimited,
+        counts_credit: false,
         warnings: Vec::new(),
     }
 }

@@ -428,6 +428,7 @@ fn copy(claim: &Claim) -> Claim {
         color: claim.color,
         totals: claim.totals,
         red_of: claim.red_of,
+        counts_credit: claim.counts_credit,
         head: claim.head.clone(),
         event: claim.event,
     }
@@ -502,6 +503,7 @@ pub(super) fn to(serial: &str, device: DeviceNo, kind: Kind) -> Checked {
         original: None,
         valid_until: None,
         zero_limit: crate::registry::ZeroLimit::Unlimited,
+        counts_credit: false,
         warnings: Vec::new(),
     }
 }

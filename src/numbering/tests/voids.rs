@@ -60,6 +60,7 @@ pub(super) fn checked(
         original: red.map(|(original, _)| original.clone()),
         valid_until: None,
         zero_limit: crate::registry::ZeroLimit::Unlimited,
+        counts_credit: false,
         warnings: Vec::new(),
     }
 }

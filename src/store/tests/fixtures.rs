@@ -159,6 +159,7 @@ impl Author {
             color: Color::Blue,
             totals: TOTALS,
             red_of: None,
+            counts_credit: false,
             head,
             event,
         }

@@ -148,6 +148,7 @@ fn claim(nth: u32, draft: pb::InvoiceDraft) -> Durable<Claim> {
         color: if draft.color() == pb::InvoiceColor::Red { Color::Red } else { Color::Blue },
         totals,
         red_of: None,
+        counts_credit: false,
         head: ClaimHead::encode(&pb::Invoice { draft: Some(draft), ..pb::Invoice::default() }),
         event: None,
     })
