@@ -6,7 +6,10 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigMistake},
     contract::gbk_len,
-    delivery::worker::{Delivery, Settings},
+    delivery::{
+        reconcile::Reconciler,
+        worker::{Delivery, Settings},
+    },
     health::Ops,
     legacy::{Edge, Seal, SealError, SealFiles},
     listener::{
@@ -169,13 +172,8 @@ async fn serve(
     let Core { numbering, finisher, report, unusable, .. } = &core;
     let (numbering, finisher, report) = (numbering.clone(), Arc::clone(finisher), report.clone());
     let unusable = Arc::clone(unusable);
-    let delivery = Delivery::new(
-        numbering.clone(),
-        upstream,
-        Settings { batch_max: config.delivery.batch_max, interval: config.delivery.interval },
-        core.open_batches.clone(),
-        stopped.clone(),
-    );
+    let reconciler = Reconciler::new(numbering.clone(), upstream.clone(), clock.clone());
+    let delivery = deliver(config, &core, upstream, stopped.clone());
     let pipeline = Arc::new(Pipeline {
         numbering: numbering.clone(),
         profiles: core.profiles.clone(),
@@ -208,7 +206,8 @@ async fn serve(
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
     tasks.spawn("delivery supervisor", Arc::clone(&delivery).run(Arc::clone(&tasks)));
-    tasks.spawn("admin", admin::serve(admin, Arc::new(core), stop_of(&stopped)));
+    let parts = admin::Parts { core: Arc::new(core), reconciler };
+    tasks.spawn("admin", admin::serve(admin, parts, stop_of(&stopped)));
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
     tasks.spawn("listener", Arc::clone(&listener).run(platform_socket));
@@ -233,6 +232,18 @@ async fn serve(
         drain_timeout: config.limits.drain_timeout,
         admin_socket,
     })
+}
+
+fn deliver(
+    config: &Config,
+    core: &Core,
+    upstream: ClientTls,
+    stopped: watch::Receiver<bool>,
+) -> Arc<Delivery> {
+    let (batch_max, interval) = (config.delivery.batch_max, config.delivery.interval);
+    let settings = Settings { batch_max, interval };
+    let open = core.open_batches.clone();
+    Delivery::new(core.numbering.clone(), upstream, settings, open, stopped)
 }
 
 /// The port of the legacy interface.

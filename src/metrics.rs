@@ -65,6 +65,7 @@ pub const CALLS: &[&str] = &[
     "DescribeDevice",
     "ListRates",
     "GetStock",
+    "GetSummary",
     "GetSelf",
     "Legacy",
     "other",
@@ -142,6 +143,8 @@ pub struct Metrics {
     pub delivered: Counter,
     /// Those that it rejected.
     pub rejected: Counter,
+    /// Differences that reconciliations found.
+    pub reconcile_mismatches: Counter,
     /// Tries to deliver that failed.
     pub delivery_failures: Counter,
     /// Issued invoices and voids in no batch yet.
@@ -196,6 +199,7 @@ impl Metrics {
             batches: counter!("skproxy_delivery_batches_total"),
             delivered: counter!("skproxy_delivery_invoices_total"),
             rejected: counter!("skproxy_delivery_rejected_total"),
+            reconcile_mismatches: counter!("skproxy_delivery_reconcile_mismatches_total"),
             delivery_failures: counter!("skproxy_delivery_failures_total"),
             undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
         }
@@ -231,6 +235,10 @@ fn describe() {
         ("skproxy_delivery_batches_total", "Batches that the acceptance answered"),
         ("skproxy_delivery_invoices_total", "Invoices and voids in answered batches"),
         ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),
+        (
+            "skproxy_delivery_reconcile_mismatches_total",
+            "Differences that reconciliations with the acceptance found",
+        ),
         ("skproxy_delivery_failures_total", "Tries to deliver that failed"),
     ] {
         describe_counter!(name, text);

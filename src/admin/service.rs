@@ -1,9 +1,10 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{answers, backup, devices, status};
+use super::{Parts, answers, backup, devices, report, status};
 use crate::{
     contract::gbk_len,
+    delivery::reconcile::Reconciler,
     engine::Core,
     identity::PeerCertificate,
     model::{ClaimId, InvoiceNumber, Kind},
@@ -24,12 +25,13 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) core: Arc<Core>,
+    pub(super) reconciler: Reconciler,
     actor: String,
 }
 
 impl Service {
-    pub(super) fn new(core: Arc<Core>, actor: String) -> Self {
-        Self { core, actor }
+    pub(super) fn new(Parts { core, reconciler }: Parts, actor: String) -> Self {
+        Self { core, reconciler, actor }
     }
 
     /// Lets `decide` take part in a batch; its first argument is who asks.
@@ -124,6 +126,9 @@ pub(super) fn reason(text: &str) -> Result<(), Status> {
 #[async_trait]
 impl AdminService for Service {
     type BackupStream = BoxStream<pb::BackupResponse>;
+    type ReportSummaryStream = BoxStream<pb::ReportSummaryResponse>;
+    type ReportDetailStream = BoxStream<pb::ReportDetailResponse>;
+    type ReconcileStream = BoxStream<pb::ReconcileResponse>;
 
     async fn add_platform(
         &self,
@@ -447,6 +452,27 @@ impl AdminService for Service {
         let directory = request.into_inner().directory.into();
         let news = backup::begin(&self.core.numbering, directory, self.actor.clone()).await?;
         Ok(Response::new(news))
+    }
+
+    async fn report_summary(
+        &self,
+        request: Request<pb::ReportSummaryRequest>,
+    ) -> Answer<Self::ReportSummaryStream> {
+        report::summary(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn report_detail(
+        &self,
+        request: Request<pb::ReportDetailRequest>,
+    ) -> Answer<Self::ReportDetailStream> {
+        report::detail(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn reconcile(
+        &self,
+        request: Request<pb::ReconcileRequest>,
+    ) -> Answer<Self::ReconcileStream> {
+        report::reconcile(self, request.into_inner()).map(Response::new)
     }
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {

@@ -1,5 +1,7 @@
 //! 7  Delivery: outbox → acceptance → receipt.
 
+pub mod batch;
 pub mod receipt;
+pub mod reconcile;
 pub mod upstream;
 pub mod worker;

@@ -6,23 +6,21 @@
 //! a batch.
 
 use super::{
-    receipt::{BatchId, Verdict, VerifiedReceipt},
+    batch::{self, ItemsError},
+    receipt::{BatchId, VerifiedReceipt},
     upstream::{Upstream, UpstreamError},
 };
 use crate::{
     clock::monotonic,
-    convert::{len_u64, sha256},
     metrics::metrics,
     model::{BatchNo, DeviceNo},
     numbering::{Numbering, SeriesWitness},
-    pb::authority::v1::{BatchItem, VoidedNumber},
     refusal::Refusal,
     registry::{Device, Registry, Route},
-    store::{DeliveryBatch, Fate, Found, Notice, ReceiptRecord, Rejection, StoreError, Told},
+    store::DeliveryBatch,
     tasks::Tasks,
     transport::ClientTls,
 };
-use prost::Message as _;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -71,13 +69,11 @@ enum DeliveryError {
     #[error("the route's settings cannot be used")]
     Route(#[source] super::upstream::RouteError),
     #[error("read what is to be delivered")]
-    Books(#[source] StoreError),
+    Items(#[source] ItemsError),
     #[error("hand a batch in")]
     Upstream(#[source] UpstreamError),
     #[error("store what the acceptance said")]
     Store(#[source] Refusal),
-    #[error("batch {batch} tells of {notice}, which has not happened")]
-    NotMade { batch: BatchNo, notice: Notice },
 }
 
 impl Delivery {
@@ -227,7 +223,7 @@ impl Worker {
             self.current = self.next_batch().await?;
         }
         let Some(batch) = self.current.clone() else { return Ok(false) };
-        let items = self.items(&batch)?;
+        let items = batch::items(&self.delivery.numbering, &batch).map_err(DeliveryError::Items)?;
         let upstream = self.upstream().await?;
         let receipt =
             upstream.submit(BatchId(batch.id), items).await.map_err(DeliveryError::Upstream)?;
@@ -294,27 +290,6 @@ impl Worker {
             .map_err(DeliveryError::Store)
     }
 
-    /// The batch's items, from the books.
-    fn items(&self, batch: &DeliveryBatch) -> Result<Vec<BatchItem>, DeliveryError> {
-        let books = self.delivery.numbering.books();
-        let registry = self.delivery.numbering.registry();
-        let item = |notice: &Notice| {
-            let found = books.claim(notice.claim).map_err(DeliveryError::Books)?;
-            let told = match notice.told {
-                Told::End => found.invoice(),
-                Told::InvoiceVoid => None,
-            };
-            if let Some(invoice) = told {
-                return Ok(BatchItem { invoice, voided: None });
-            }
-            let voided = voided(&found, notice.told, device_id(&registry, found.device()));
-            let made = DeliveryError::NotMade { batch: batch.no, notice: *notice };
-            let voided = Some(voided.ok_or(made)?);
-            Ok(BatchItem { invoice: bytes::Bytes::new(), voided })
-        };
-        batch.members.iter().map(item).collect()
-    }
-
     /// The connection of the route in force, with the province's devices made known.
     async fn upstream(&mut self) -> Result<Upstream, DeliveryError> {
         let registry = self.delivery.numbering.registry();
@@ -350,61 +325,8 @@ impl Worker {
         batch: &DeliveryBatch,
         receipt: &VerifiedReceipt,
     ) -> Result<(), DeliveryError> {
-        let verdicts = batch.members.iter().zip(receipt.verdicts());
-        let rejected: Vec<_> = verdicts
-            .filter_map(|(notice, verdict)| match verdict {
-                Verdict::Accepted => None,
-                Verdict::Rejected { message } => {
-                    Some(Rejection { notice: *notice, message: message.clone() })
-                }
-            })
-            .collect();
-        metrics().batches.increment(1);
-        metrics().delivered.increment(len_u64(batch.members.len()));
-        metrics().rejected.increment(len_u64(rejected.len()));
-        let record = ReceiptRecord {
-            batch: batch.no,
-            acceptance_serial: receipt.acceptance_serial().to_owned(),
-            receipt: receipt.receipt().encode_to_vec(),
-            rejected,
-            at: receipt.accepted_at(),
-        };
-        self.delivery
-            .numbering
-            .complete(move |round| {
-                round.put_receipt(record);
-                Ok(())
-            })
-            .await
-            .map_err(DeliveryError::Store)
+        batch::store(&self.delivery.numbering, batch, receipt).await.map_err(DeliveryError::Store)
     }
-}
-
-/// The void that a notice tells of; none when there is no such void. The bytes are the same each
-/// time: all of it comes from the books.
-fn voided(found: &Found, told: Told, device_id: String) -> Option<VoidedNumber> {
-    let (number, reason, at, invoice_digest) = match (&found.fate, told) {
-        (Fate::Voided(void), Told::End) => {
-            (void.number.as_ref(), &void.reason, void.at, Vec::new())
-        }
-        (Fate::InvoiceVoided(_, void), Told::InvoiceVoid) => {
-            let digest = sha256(&found.invoice()?).to_vec();
-            (found.issued_number(), &void.reason, void.at, digest)
-        }
-        _ => return None,
-    };
-    Some(VoidedNumber {
-        device_id,
-        code: number.map(|number| number.code.clone()).unwrap_or_default(),
-        number: number.map(|number| number.number_text()).unwrap_or_default(),
-        reason: reason.clone(),
-        invoice_digest,
-        voided_at: at.rfc3339(),
-    })
-}
-
-fn device_id(registry: &Registry, device: DeviceNo) -> String {
-    registry.devices.get(&device).map(|device| device.id.clone()).unwrap_or_default()
 }
 
 /// Whether a route could be used: address, server name and receipt key.

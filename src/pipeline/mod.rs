@@ -10,6 +10,7 @@ mod list;
 mod query;
 mod red;
 mod stock;
+mod summary;
 mod target;
 mod validate;
 mod void;

@@ -11,6 +11,7 @@ mod columns;
 pub mod embedded;
 mod invoice_void;
 mod journal;
+mod ledger;
 pub mod listing;
 mod load;
 pub mod memory;
@@ -36,6 +37,7 @@ pub use claim::{
     Assignment, Claim, ClaimHead, Event, EventHash, EventKind, Issued, Released, SignedTail, Voided,
 };
 pub use invoice_void::InvoiceVoid;
+pub use ledger::{End, Entry, VoidTable};
 pub use listing::{ListOwner, ListPage, Listed, Place};
 pub use notice::{Notice, OfflineItem, OutboxItem, Told};
 pub use reader::{Books, Delivered, Fate, Found};

@@ -3,7 +3,7 @@
 
 use crate::{
     product::{Ran, line, verified},
-    support::registration,
+    support::{Ca, registration, tls_of},
 };
 use skproxy::{
     admin,
@@ -14,6 +14,7 @@ use skproxy::{
         sample::{self, SELLER},
     },
     daemon::{Core, open_core},
+    delivery::reconcile::Reconciler,
     identity::PeerCertificate,
     model::{CstTime, DeviceNo},
     numbering::Limits,
@@ -52,6 +53,13 @@ fn peer() -> PeerCertificate {
     PeerCertificate { key: KeyHash([1; 32]), not_after, subject: "CN=test".into() }
 }
 
+/// Compares with nobody: there is no route.
+fn nobody(core: &Core) -> Reconciler {
+    let ca = Ca::new("nobody's CA");
+    let tls = tls_of(&ca.pem(), &ca.issue("nobody", 2090));
+    Reconciler::new(core.numbering.clone(), tls, Clock::system())
+}
+
 impl House {
     async fn open(dir: &Path) -> Self {
         let clock = Clock::system();
@@ -70,7 +78,8 @@ impl House {
         let listener = admin::bind(&socket).unwrap();
         let (end, ended) = oneshot::channel::<()>();
         let stop = async move { drop(ended.await) };
-        let serving = tasks::spawn_detached(admin::serve(listener, Arc::clone(&core), stop));
+        let parts = admin::Parts { core: Arc::clone(&core), reconciler: nobody(&core) };
+        let serving = tasks::spawn_detached(admin::serve(listener, parts, stop));
         Self { core, pipeline, socket: socket.display().to_string(), end, serving }
     }
 

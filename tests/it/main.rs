@@ -37,6 +37,8 @@ mod reds;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod serve;
 #[cfg(test)]
 mod streams;

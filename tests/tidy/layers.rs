@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
         "xml",
     ],
     &["store"],
-    &["admission", "contract", "delivery", "identity", "numbering", "signer"],
+    &["admission", "contract", "delivery", "identity", "numbering", "report", "signer"],
     &["engine", "pipeline"],
     &["admin", "authority", "legacy", "listener", "skserver_sim"],
     &["daemon", "resume"],
@@ -66,6 +66,7 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ),
     ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
     ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
+    ("delivery", "report", &["Filter", "Sums", "Window"]),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

@@ -4,6 +4,10 @@
 //! Invariants: no receipt leaves here unverified; this is the only file that reads received status
 //! codes.
 
+mod reconcile;
+
+pub use reconcile::{Held, HeldWindow};
+
 use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt};
 use crate::{
     model::{CstTime, InvoiceNumber, Kind},
