@@ -172,8 +172,8 @@ async fn serve(
     let Core { numbering, finisher, report, unusable, .. } = &core;
     let (numbering, finisher, report) = (numbering.clone(), Arc::clone(finisher), report.clone());
     let unusable = Arc::clone(unusable);
-    let reconciler = Reconciler::new(numbering.clone(), upstream.clone(), clock.clone());
-    let delivery = deliver(config, &core, upstream, stopped.clone());
+    let parts = parts(config, core, upstream, (&clock, &stopped));
+    let (core, delivery) = (Arc::clone(&parts.core), Arc::clone(&parts.delivery));
     let pipeline = Arc::new(Pipeline {
         numbering: numbering.clone(),
         profiles: core.profiles.clone(),
@@ -206,7 +206,6 @@ async fn serve(
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
     tasks.spawn("delivery supervisor", Arc::clone(&delivery).run(Arc::clone(&tasks)));
-    let parts = admin::Parts { core: Arc::new(core), reconciler };
     tasks.spawn("admin", admin::serve(admin, parts, stop_of(&stopped)));
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
@@ -234,16 +233,19 @@ async fn serve(
     })
 }
 
-fn deliver(
+fn parts(
     config: &Config,
-    core: &Core,
-    upstream: ClientTls,
-    stopped: watch::Receiver<bool>,
-) -> Arc<Delivery> {
+    core: Core,
+    tls: ClientTls,
+    (clock, stopped): (&Clock, &watch::Receiver<bool>),
+) -> admin::Parts {
+    let numbering = core.numbering.clone();
+    let reconciler = Reconciler::new(numbering.clone(), tls.clone(), clock.clone());
     let (batch_max, interval) = (config.delivery.batch_max, config.delivery.interval);
     let settings = Settings { batch_max, interval };
     let open = core.open_batches.clone();
-    Delivery::new(core.numbering.clone(), upstream, settings, open, stopped)
+    let delivery = Delivery::new(numbering, tls, settings, open, stopped.clone());
+    admin::Parts { core: Arc::new(core), reconciler, delivery, clock: clock.clone() }
 }
 
 /// The port of the legacy interface.

@@ -48,6 +48,7 @@ pub mod gbk;
 pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod package;
 pub mod pb;
 pub mod refusal;
 pub mod resume;

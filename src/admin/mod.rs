@@ -5,12 +5,15 @@ mod answers;
 mod backup;
 pub mod client;
 mod devices;
+mod outbox;
 mod report;
 mod service;
 mod status;
 
 use crate::{
-    delivery::reconcile::Reconciler, engine::Core,
+    clock::Clock,
+    delivery::{reconcile::Reconciler, worker::Delivery},
+    engine::Core,
     pb::admin::v1::admin_service_server::AdminServiceServer,
 };
 use hyper_util::{
@@ -31,6 +34,10 @@ pub struct Parts {
     pub core: Arc<Core>,
     /// Compares with the acceptance sides.
     pub reconciler: Reconciler,
+    /// Takes the outbox to the acceptance sides.
+    pub delivery: Arc<Delivery>,
+    /// Time.
+    pub clock: Clock,
 }
 
 /// Binds the socket, in place of one that a dead daemon left behind.

@@ -1,10 +1,11 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{Parts, answers, backup, devices, report, status};
+use super::{Parts, answers, backup, devices, outbox, report, status};
 use crate::{
+    clock::Clock,
     contract::gbk_len,
-    delivery::reconcile::Reconciler,
+    delivery::{reconcile::Reconciler, worker::Delivery},
     engine::Core,
     identity::PeerCertificate,
     model::{ClaimId, InvoiceNumber, Kind},
@@ -26,12 +27,14 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 pub(super) struct Service {
     pub(super) core: Arc<Core>,
     pub(super) reconciler: Reconciler,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) clock: Clock,
     actor: String,
 }
 
 impl Service {
-    pub(super) fn new(Parts { core, reconciler }: Parts, actor: String) -> Self {
-        Self { core, reconciler, actor }
+    pub(super) fn new(Parts { core, reconciler, delivery, clock }: Parts, actor: String) -> Self {
+        Self { core, reconciler, delivery, clock, actor }
     }
 
     /// Lets `decide` take part in a batch; its first argument is who asks.
@@ -129,6 +132,8 @@ impl AdminService for Service {
     type ReportSummaryStream = BoxStream<pb::ReportSummaryResponse>;
     type ReportDetailStream = BoxStream<pb::ReportDetailResponse>;
     type ReconcileStream = BoxStream<pb::ReconcileResponse>;
+    type ListOutboxStream = BoxStream<pb::ListOutboxResponse>;
+    type ExportOutboxStream = BoxStream<pb::ExportOutboxResponse>;
 
     async fn add_platform(
         &self,
@@ -473,6 +478,44 @@ impl AdminService for Service {
         request: Request<pb::ReconcileRequest>,
     ) -> Answer<Self::ReconcileStream> {
         report::reconcile(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<pb::ListOutboxRequest>,
+    ) -> Answer<Self::ListOutboxStream> {
+        Ok(Response::new(outbox::list(self, request.into_inner())))
+    }
+
+    async fn get_outbox_batch(
+        &self,
+        request: Request<pb::GetOutboxBatchRequest>,
+    ) -> Answer<pb::GetOutboxBatchResponse> {
+        outbox::batch(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn export_outbox(
+        &self,
+        request: Request<pb::ExportOutboxRequest>,
+    ) -> Answer<Self::ExportOutboxStream> {
+        outbox::export(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn import_receipt(
+        &self,
+        request: Request<pb::ImportReceiptRequest>,
+    ) -> Answer<pb::ImportReceiptResponse> {
+        outbox::import(self, request.into_inner().receipt).await.map(Response::new)
+    }
+
+    async fn get_statement_key(
+        &self,
+        _: Request<pb::GetStatementKeyRequest>,
+    ) -> Answer<pb::GetStatementKeyResponse> {
+        let key = self.core.statement_key().await;
+        let key = key.map_err(|refusal| status::refused(&refusal))?;
+        let public_key = key.public_key().to_vec();
+        Ok(Response::new(pb::GetStatementKeyResponse { public_key }))
     }
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {

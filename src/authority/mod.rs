@@ -6,6 +6,7 @@
 
 mod books;
 mod faults;
+mod package;
 mod receipt;
 mod segments;
 mod server;
@@ -21,6 +22,7 @@ mod round_trip;
 mod tests;
 
 pub use faults::Faults;
+pub use package::{ImportError, ImportedPackage, import_package};
 pub use server::{TlsFiles, serve};
 pub use service::Acceptance;
 

@@ -16,6 +16,7 @@ pub mod listing;
 mod load;
 pub mod memory;
 mod notice;
+mod pending;
 mod reader;
 mod red;
 mod rows;

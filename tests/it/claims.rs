@@ -14,7 +14,10 @@ use skproxy::{
         sample::{self, SELLER},
     },
     daemon::{Core, open_core},
-    delivery::reconcile::Reconciler,
+    delivery::{
+        reconcile::Reconciler,
+        worker::{Delivery, Settings},
+    },
     identity::PeerCertificate,
     model::{CstTime, DeviceNo},
     numbering::Limits,
@@ -53,11 +56,16 @@ fn peer() -> PeerCertificate {
     PeerCertificate { key: KeyHash([1; 32]), not_after, subject: "CN=test".into() }
 }
 
-/// Compares with nobody: there is no route.
-fn nobody(core: &Core) -> Reconciler {
+/// Delivers to nobody: there is no route.
+fn nobody(core: &Arc<Core>) -> admin::Parts {
     let ca = Ca::new("nobody's CA");
     let tls = tls_of(&ca.pem(), &ca.issue("nobody", 2090));
-    Reconciler::new(core.numbering.clone(), tls, Clock::system())
+    let (numbering, clock) = (core.numbering.clone(), Clock::system());
+    let reconciler = Reconciler::new(numbering.clone(), tls.clone(), clock.clone());
+    let settings = Settings { batch_max: 100, interval: Duration::from_secs(1) };
+    let stop = tokio::sync::watch::channel(false).1;
+    let delivery = Delivery::new(numbering, tls, settings, Vec::new(), stop);
+    admin::Parts { core: Arc::clone(core), reconciler, delivery, clock }
 }
 
 impl House {
@@ -78,7 +86,7 @@ impl House {
         let listener = admin::bind(&socket).unwrap();
         let (end, ended) = oneshot::channel::<()>();
         let stop = async move { drop(ended.await) };
-        let parts = admin::Parts { core: Arc::clone(&core), reconciler: nobody(&core) };
+        let parts = nobody(&core);
         let serving = tasks::spawn_detached(admin::serve(listener, parts, stop));
         Self { core, pipeline, socket: socket.display().to_string(), end, serving }
     }

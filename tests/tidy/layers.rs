@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
         "health",
         "metrics",
         "model",
+        "package",
         "pb",
         "refusal",
         "registry",
@@ -66,7 +67,12 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ),
     ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
     ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
-    ("delivery", "report", &["Filter", "Sums", "Window"]),
+    ("delivery", "signer", &["DeviceKey", "KeyError"]),
+    (
+        "delivery",
+        "report",
+        &["Filter", "Sums", "UsageDifference", "Window", "check_usage", "summarise", "whole_days"],
+    ),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

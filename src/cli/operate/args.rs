@@ -176,6 +176,13 @@ pub(crate) enum OperateCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// What has no receipt yet (待上传), and its way without a line (离线导出)
+    Outbox {
+        #[command(subcommand)]
+        command: OutboxCommand,
+        #[command(flatten)]
+        target: Target,
+    },
     /// What was issued and voided (汇总, 明细), and whether the acceptance holds the same (对账)
     Report {
         #[command(subcommand)]
@@ -509,4 +516,36 @@ pub(crate) enum ReportCommand {
         #[arg(long)]
         full: bool,
     },
+}
+
+/// `outbox …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    /// List what has no receipt yet, with its age and batch
+    List {
+        /// Only this province's
+        #[arg(long, default_value = "")]
+        province: String,
+    },
+    /// Show a batch
+    Show {
+        /// Its number
+        batch: u64,
+    },
+    /// Write everything that is pending into a signed package, to be carried to the acceptance side
+    Export {
+        /// Package; must not exist yet
+        #[arg(long)]
+        to: PathBuf,
+        /// Only this province's
+        #[arg(long, default_value = "")]
+        province: String,
+    },
+    /// Take the receipts in that the acceptance side answered a package with
+    Import {
+        /// Receipts
+        file: PathBuf,
+    },
+    /// Print the public key that packages are signed with, PEM
+    Key,
 }

@@ -4,6 +4,7 @@
 mod args;
 mod backup;
 mod device;
+mod outbox;
 mod report;
 
 pub(crate) use args::OperateCommand;
@@ -51,6 +52,7 @@ pub(crate) async fn run(command: OperateCommand) -> Result<Exit> {
         OperateCommand::Series { command, target } => series(command, target).await,
         OperateCommand::Invoice { command, target } => invoice(command, target).await,
         OperateCommand::Backup { to, target } => backup::run(&to, &target).await,
+        OperateCommand::Outbox { command, target } => outbox::run(command, target).await,
         OperateCommand::Report { command, target } => report::run(command, target).await,
         OperateCommand::Status { target } => status(target).await,
     }
