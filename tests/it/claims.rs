@@ -179,3 +179,45 @@ async fn a_device_that_is_not_there_closes_its_series_and_spends_nothing() {
     assert_eq!(issued.invoice.unwrap().number, "00000001");
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_acceptance_side_holds_is_a_mismatch_and_one_incident_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path()).await;
+    house.register().await;
+    let window = "report compare --from 2020-01-01T00:00:00+08:00 --until";
+    let all = format!("{window} 2099-01-01T00:00:00+08:00");
+    let empty = house.operate(&all).await;
+    assert_eq!((empty.code, &empty.json()["mismatches"]), (Some(0), &serde_json::json!([])));
+    for serial in ["S1", "S2"] {
+        let draft = Some(sample::draft(serial, SELLER));
+        let issued = house.pipeline.issue(Some(peer()), Duration::from_secs(60), draft).await;
+        assert!(matches!(issued.unwrap().result.unwrap(), Wire::Issued(_)));
+    }
+    // Without a route nothing is delivered: the other side holds nothing.
+    let found = house.operate(&all).await;
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let found = found.json();
+    assert_eq!(found["refused"]["reason"], "RECONCILE_MISMATCH", "{found}");
+    let mismatches = found["mismatches"].as_array().unwrap();
+    assert_eq!(mismatches.len(), 2, "{found}");
+    for (mismatch, number) in mismatches.iter().zip(["00000001", "00000002"]) {
+        assert_eq!(mismatch["reason"], "MISMATCH_REASON_ONLY_HERE_UNDELIVERED", "{mismatch}");
+        assert_eq!((&mismatch["number"], &mismatch["route"]), (&number.into(), &"44".into()));
+    }
+    let sides = found["sides"].as_array().unwrap();
+    assert_eq!((sides.len(), &sides[0]["mismatches"]), (2, &"0".into()), "the meter is right");
+    let before = house.operate(&format!("{window} 2020-01-02T00:00:00+08:00 --full")).await;
+    assert_eq!(before.code, Some(0), "{before:?}");
+    let refused = house.operate(&format!("{all} --platform P")).await;
+    assert_eq!(refused.json()["refused"]["reason"], "FIELD_INVALID", "{refused:?}");
+    house.close().await;
+    let books = rusqlite::Connection::open(dir.path().join("data/books.db")).unwrap();
+    let incidents: Vec<String> = books
+        .prepare("SELECT text FROM incident")
+        .and_then(|mut all| all.query_map([], |row| row.get(0))?.collect())
+        .unwrap();
+    let [incident] = incidents.as_slice() else { panic!("{incidents:?}") };
+    assert!(incident.ends_with("found 2 differences"), "{incident}");
+    verified(&dir.path().join("data")).await;
+}

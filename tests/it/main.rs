@@ -2,6 +2,8 @@
 //! `cfg(test)` tells clippy that helpers may unwrap too.
 
 #[cfg(test)]
+mod airgap;
+#[cfg(test)]
 mod behind;
 #[cfg(test)]
 mod claims;

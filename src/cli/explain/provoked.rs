@@ -170,6 +170,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     ),
     (Reason::QrInvalid, "src/contract/qr.rs", "what_the_invoice_does_not_say_is_wrong"),
     (
+        Reason::ReconcileMismatch,
+        "tests/it/claims.rs",
+        "what_no_acceptance_side_holds_is_a_mismatch_and_one_incident_a_run",
+    ),
+    (
         Reason::AlreadyExists,
         "tests/it/operators.rs",
         "every_command_answers_in_text_or_one_json_value_and_says_how_it_ended",
@@ -246,7 +251,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::DevicePinLocked, "device signers"),
     (Reason::DeviceCertInvalid, "device signers"),
     (Reason::UploadIncomplete, "write-back to devices"),
-    (Reason::ReconcileMismatch, "reconciliation"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
     (Reason::QuotaExhausted, "the 乐企 profile"),
     (Reason::OriginInfoMissing, "the 乐企 profile"),
