@@ -2,7 +2,7 @@
 
 use super::{Exit, output};
 use crate::{
-    authority::{AuthoritySim, Options, TlsFiles},
+    authority::{AuthoritySim, Options, Script, TlsFiles},
     clock::Clock,
 };
 use anyhow::Result;
@@ -41,6 +41,7 @@ pub(super) async fn run(arguments: SimulateArguments) -> Result<Exit> {
         tls,
         region: arguments.region,
         clock: Clock::system(),
+        script: Script::default(),
     };
     let end = async {
         if let Err(error) = super::asked_to_end().await {
