@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .codec_path("crate::pb::codec::RawCodec")
         .bytes(".skproxy.authority.v1.BatchItem.invoice")
+        // Keeps the outcome of one item of a stream small.
+        .boxed(".skproxy.v1.Issued.budget")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(descriptors)?;
     Ok(())

@@ -6,10 +6,8 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigMistake},
     contract::gbk_len,
-    delivery::{
-        reconcile::Reconciler,
-        worker::{Delivery, Settings},
-    },
+    delivery::{self, worker::Delivery},
+    engine::watch::{WATCH_EVERY, Watch},
     health::Ops,
     legacy::{Edge, Seal, SealError, SealFiles},
     listener::{
@@ -172,15 +170,20 @@ async fn serve(
     let Core { numbering, finisher, report, unusable, .. } = &core;
     let (numbering, finisher, report) = (numbering.clone(), Arc::clone(finisher), report.clone());
     let unusable = Arc::clone(unusable);
-    let parts = parts(config, core, upstream, (&clock, &stopped));
-    let (core, delivery) = (Arc::clone(&parts.core), Arc::clone(&parts.delivery));
+    let delivery = Delivery::new(
+        (numbering.clone(), Arc::clone(&finisher)),
+        (upstream, clock.clone()),
+        delivery_settings(config),
+        core.open_batches.clone(),
+        stopped.clone(),
+    );
     let pipeline = Arc::new(Pipeline {
         numbering: numbering.clone(),
         profiles: core.profiles.clone(),
         admission: Admission::new(CALLS_MAX),
         clock: clock.clone(),
     });
-    let legacy = Legacy::bind(config, &pipeline, clock).await?;
+    let legacy = Legacy::bind(config, &pipeline, clock.clone()).await?;
     let settings = GrpcSettings { message_len_max: config.limits.message_bytes_max };
     let (routes, health) = routes(pipeline, settings).await;
     let listener = Listener::new(Arc::clone(&tls), routes, listener_limits(config));
@@ -205,7 +208,8 @@ async fn serve(
     tasks.spawn("ops", Ops::new(exporter.clone(), probe).run(ops_socket, stop_of(&stopped)));
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
-    tasks.spawn("delivery supervisor", Arc::clone(&delivery).run(Arc::clone(&tasks)));
+    start_delivery((config, &core), (&delivery, &tasks), (&clock, &stopped));
+    let parts = admin::Parts { core: Arc::new(core), delivery: Arc::clone(&delivery) };
     tasks.spawn("admin", admin::serve(admin, parts, stop_of(&stopped)));
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
@@ -233,19 +237,18 @@ async fn serve(
     })
 }
 
-fn parts(
-    config: &Config,
-    core: Core,
-    tls: ClientTls,
+/// Delivery and what watches it.
+fn start_delivery(
+    (config, core): (&Config, &Core),
+    (delivery, tasks): (&Arc<Delivery>, &Arc<Tasks>),
     (clock, stopped): (&Clock, &watch::Receiver<bool>),
-) -> admin::Parts {
-    let numbering = core.numbering.clone();
-    let reconciler = Reconciler::new(numbering.clone(), tls.clone(), clock.clone());
-    let (batch_max, interval) = (config.delivery.batch_max, config.delivery.interval);
-    let settings = Settings { batch_max, interval };
-    let open = core.open_batches.clone();
-    let delivery = Delivery::new(numbering, tls, settings, open, stopped.clone());
-    admin::Parts { core: Arc::new(core), reconciler, delivery, clock: clock.clone() }
+) {
+    tasks.spawn("delivery supervisor", Arc::clone(delivery).run(Arc::clone(tasks)));
+    tasks.spawn("write-backs", Arc::clone(delivery).write_back());
+    tasks.spawn("monitor data", Arc::clone(delivery).refresh());
+    let (numbering, profiles) = (core.numbering.clone(), core.profiles.clone());
+    let watch = Watch::new(numbering, profiles, clock.clone(), config.delivery.alarm_age);
+    tasks.spawn("limits", watch_limits(watch, stopped.clone()));
 }
 
 /// The port of the legacy interface.
@@ -303,6 +306,15 @@ fn tls_files(config: &Config) -> TlsFiles {
     }
 }
 
+fn delivery_settings(config: &Config) -> delivery::Settings {
+    delivery::Settings {
+        batch_max: config.delivery.batch_max,
+        interval: config.delivery.interval,
+        in_flight: config.delivery.in_flight,
+        monitor_every: config.delivery.monitor_every,
+    }
+}
+
 fn listener_limits(config: &Config) -> ListenerLimits {
     ListenerLimits {
         handshake_timeout: config.limits.handshake_timeout,
@@ -331,6 +343,17 @@ async fn tick(finisher: Arc<Finisher>, stopped: watch::Receiver<bool>) {
     }
 }
 
+async fn watch_limits(mut watch: Watch, stopped: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(WATCH_EVERY);
+    let mut stop = std::pin::pin!(stop_of(&stopped));
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = every.tick() => drop(watch.look()),
+        }
+    }
+}
+
 async fn checkpoint(checkpointer: Checkpointer, stopped: watch::Receiver<bool>) {
     let mut every = tokio::time::interval(CHECKPOINT_EVERY);
     let mut stop = std::pin::pin!(stop_of(&stopped));
@@ -354,6 +377,13 @@ impl Daemon {
     #[must_use]
     pub fn numbering(&self) -> &Numbering {
         &self.numbering
+    }
+
+    /// The way to the signers, for whoever runs the daemon in its own process: a device that no
+    /// operator can add (a simulated one) is attached here.
+    #[must_use]
+    pub fn finisher(&self) -> &Arc<Finisher> {
+        &self.finisher
     }
 
     /// Reads certificates again, for SIGHUP.

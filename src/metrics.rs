@@ -137,6 +137,8 @@ pub struct Metrics {
     pub open_claims: Gauge,
     /// Things that a person must look into.
     pub incidents: Counter,
+    /// Invoices issued with a two-dimensional code that contradicts them.
+    pub qr_contradictions: Counter,
     /// Batches that the acceptance answered.
     pub batches: Counter,
     /// Invoices and voids in them.
@@ -145,6 +147,16 @@ pub struct Metrics {
     pub rejected: Counter,
     /// Differences that reconciliations found.
     pub reconcile_mismatches: Counter,
+    /// Batches that were split.
+    pub splits: Counter,
+    /// Answers of the acceptance that were not to be believed.
+    pub lies: Counter,
+    /// Monitor data that was not taken over.
+    pub monitor_refused: Counter,
+    /// Age of the oldest undelivered invoice. Unit: seconds.
+    pub oldest_undelivered: Gauge,
+    /// Until the first series locks at the present rate. Unit: seconds.
+    pub next_lock: Gauge,
     /// Tries to deliver that failed.
     pub delivery_failures: Counter,
     /// Issued invoices and voids in no batch yet.
@@ -196,10 +208,16 @@ impl Metrics {
             issued: counter!("skproxy_numbering_issued_total"),
             open_claims: gauge!("skproxy_numbering_open_claims"),
             incidents: counter!("skproxy_numbering_incidents_total"),
+            qr_contradictions: counter!("skproxy_numbering_qr_contradictions_total"),
             batches: counter!("skproxy_delivery_batches_total"),
             delivered: counter!("skproxy_delivery_invoices_total"),
             rejected: counter!("skproxy_delivery_rejected_total"),
             reconcile_mismatches: counter!("skproxy_delivery_reconcile_mismatches_total"),
+            splits: counter!("skproxy_delivery_splits_total"),
+            lies: counter!("skproxy_delivery_lies_total"),
+            monitor_refused: counter!("skproxy_monitor_refused_total"),
+            oldest_undelivered: gauge!("skproxy_delivery_oldest_undelivered_seconds"),
+            next_lock: gauge!("skproxy_series_next_lock_seconds"),
             delivery_failures: counter!("skproxy_delivery_failures_total"),
             undelivered: gauge!("skproxy_delivery_undelivered_invoices"),
         }
@@ -207,6 +225,11 @@ impl Metrics {
 }
 
 const SHADOWED: &str = "skproxy_pipeline_shadowed_total";
+
+/// Shows how many series a limit locks.
+pub fn series_locked(reason: &'static str, count: u64) {
+    gauge!("skproxy_series_locked", "reason" => reason).set(crate::convert::metric(count));
+}
 
 /// Counts what a rule in shadow would have refused. As many series as registered platforms have
 /// reasons in shadow.
@@ -232,19 +255,35 @@ fn describe() {
         ("skproxy_numbering_claims_total", "Claims made durable"),
         ("skproxy_numbering_issued_total", "Invoices made ISSUED"),
         ("skproxy_numbering_incidents_total", "Things that a person must look into"),
+        (
+            "skproxy_numbering_qr_contradictions_total",
+            "Invoices issued with a QR text that contradicts them",
+        ),
         ("skproxy_delivery_batches_total", "Batches that the acceptance answered"),
         ("skproxy_delivery_invoices_total", "Invoices and voids in answered batches"),
-        ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),
         (
             "skproxy_delivery_reconcile_mismatches_total",
             "Differences that reconciliations with the acceptance found",
         ),
+        ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),
+        ("skproxy_delivery_splits_total", "Batches split since they could not be taken whole"),
+        ("skproxy_delivery_lies_total", "Answers of the acceptance that do not verify"),
+        ("skproxy_monitor_refused_total", "Monitor data that contradicts what was told"),
         ("skproxy_delivery_failures_total", "Tries to deliver that failed"),
     ] {
         describe_counter!(name, text);
     }
     describe_gauge!("skproxy_listener_connections", "Connections open now");
     describe_gauge!("skproxy_numbering_open_claims", "Claims without a signature");
+    describe_gauge!(
+        "skproxy_delivery_oldest_undelivered_seconds",
+        "Age of the oldest invoice without a receipt"
+    );
+    describe_gauge!(
+        "skproxy_series_next_lock_seconds",
+        "Until the first series locks, when what is undelivered grows as it does now"
+    );
+    describe_gauge!("skproxy_series_locked", "Series that issue nothing, by the limit that locks");
     describe_gauge!("skproxy_delivery_undelivered_invoices", "Invoices in no batch yet");
     describe_histogram!(
         "skproxy_numbering_commit_duration_seconds",

@@ -23,10 +23,13 @@ pub(super) fn platform(registry: &Registry, platform: &Platform) -> pb::Platform
 }
 
 pub(super) fn taxpayer(taxpayer: &Taxpayer) -> pb::Taxpayer {
+    let forbidden = taxpayer.forbidden.kinds.iter().map(|kind| kind.to_wire().into());
     pb::Taxpayer {
         taxpayer_id: taxpayer.id.clone(),
         name: taxpayer.name.clone(),
         province: taxpayer.province.clone(),
+        forbidden: taxpayer.forbidden.everything,
+        forbidden_kinds: forbidden.collect(),
     }
 }
 
@@ -112,6 +115,22 @@ pub(super) fn series(registry: &Registry, series: &Series, open: u64) -> pb::Ser
         frozen_reason: state.frozen.clone().unwrap_or_default(),
         left: series.left(),
         chain: state.event.map(|event| crate::convert::hex(&event.hash.0)).unwrap_or_default(),
+        locked: String::new(),
+        budget: None,
+        reported_until: state.period.reported_until.map_or_else(String::new, |day| day.to_string()),
+    }
+}
+
+/// The same with what its limits leave.
+pub(super) fn with_limits(core: &Core, series: pb::Series) -> pb::Series {
+    let registry = core.numbering.registry();
+    let device = registry.device_by_id(&series.device_id);
+    let Some((device, kind)) = device.zip(Kind::from_wire(series.kind)) else { return series };
+    let (load, now) = (core.load_of(&registry, device, kind), core.now());
+    pb::Series {
+        locked: load.lock(now).map_or_else(String::new, |why| why.reason.name().to_owned()),
+        budget: load.facts.map(|_| load.budget_to_wire(now)),
+        ..series
     }
 }
 

@@ -6,14 +6,14 @@ use super::{
     status,
 };
 use crate::{
-    engine::BindError,
+    engine::{BindError, Core},
     model::{DeviceNo, Kind},
     numbering::NewDevice,
     pb::admin::v1::{self as pb, device_connection::Via},
     refusal::{Reason, Refusal},
-    registry::{BackendKind, DeviceConnection},
+    registry::{BackendKind, Device, DeviceConnection},
 };
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tonic::{Response, Status};
 
 /// Most sessions of one device.
@@ -58,7 +58,7 @@ pub(super) async fn add(
         connection: new.connection,
     };
     let device = service.change(move |actor, round| round.add_device(actor, device)).await?;
-    core.load_device(&device).map_err(|error| status::internal(&error))?;
+    load(core, &device).await?;
     let device = Some(service.device(&device.id)?);
     Ok(Response::new(pb::AddDeviceResponse { device }))
 }
@@ -115,9 +115,12 @@ pub(super) async fn unlock(
     reason(&request.reason)?;
     let device = known(service, &request.device_id)?;
     let core = &service.core;
-    let record = core.pin_record(&device).ok_or_else(|| {
-        status::invalid("device_id", "the device needs no PIN, so there is nothing to unlock")
-    })?;
+    if device.connection.is_none() {
+        let hint = "the device needs no PIN, so there is nothing to unlock";
+        return Err(status::invalid("device_id", hint));
+    }
+    // A tax server keeps its PIN to itself: only its sessions are opened again.
+    let record = core.pin_record(&device);
     let (id, reason) = (device.id.clone(), request.reason);
     service
         .change(move |actor, round| {
@@ -125,7 +128,7 @@ pub(super) async fn unlock(
             Ok(())
         })
         .await?;
-    core.load_device(&device).map_err(|error| status::internal(&error))?;
+    load(core, &device).await?;
     let device = Some(service.device(&device.id)?);
     Ok(Response::new(pb::UnlockDeviceResponse { device }))
 }
@@ -144,19 +147,25 @@ pub(super) async fn assign(
     let id = device.id.clone();
     let device =
         service.change(move |actor, round| round.assign_device(actor, &id, wanted)).await?;
-    core.load_device(&device).map_err(|error| status::internal(&error))?;
+    load(core, &device).await?;
     let device = Some(service.device(&device.id)?);
     Ok(Response::new(pb::AssignDeviceResponse { device }))
 }
 
-fn known(service: &Service, id: &str) -> Result<crate::registry::Device, Status> {
+/// Gives a device its sessions. Those that it had before are closed on the way, which a library
+/// that hangs may hold up for as long as a call may take: no place for a thread of other calls.
+async fn load(core: &Arc<Core>, device: &Device) -> Result<(), Status> {
+    let (core, device) = (Arc::clone(core), device.clone());
+    let loaded = tokio::task::spawn_blocking(move || core.load_device(&device)).await;
+    loaded.map_err(|error| status::internal(&error))?.map_err(|error| status::internal(&error))
+}
+
+fn known(service: &Service, id: &str) -> Result<Device, Status> {
     let registry = service.core.numbering.registry();
-    registry.device_by_id(id).map(|device| crate::registry::Device::clone(device)).ok_or_else(
-        || {
-            let hint = format!("there is no device {id}");
-            status::refused(&Refusal::new(Reason::NotFound, hint))
-        },
-    )
+    registry.device_by_id(id).map(|device| Device::clone(device)).ok_or_else(|| {
+        let hint = format!("there is no device {id}");
+        status::refused(&Refusal::new(Reason::NotFound, hint))
+    })
 }
 
 fn not_bound(error: &BindError) -> Status {
@@ -237,7 +246,7 @@ fn sessions(field: &str, count: u32) -> Result<(), Status> {
 }
 
 /// How a device does, as the pool sees it.
-pub(super) fn health(core: &crate::engine::Core, device: DeviceNo) -> Option<pb::DeviceHealth> {
+pub(super) fn health(core: &Core, device: DeviceNo) -> Option<pb::DeviceHealth> {
     let report = core.finisher.pool().report(device)?;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Some(pb::DeviceHealth {

@@ -1,6 +1,7 @@
 //! The operators' service over a Unix socket, and its client. Who may connect is decided by
 //! the socket's mode (0600) and by the peer's uid: ours, or root.
 
+mod access;
 mod answers;
 mod backup;
 pub mod client;
@@ -11,9 +12,7 @@ mod service;
 mod status;
 
 use crate::{
-    clock::Clock,
-    delivery::{reconcile::Reconciler, worker::Delivery},
-    engine::Core,
+    delivery::worker::Delivery, engine::Core,
     pb::admin::v1::admin_service_server::AdminServiceServer,
 };
 use hyper_util::{
@@ -32,12 +31,8 @@ use tokio::net::{UnixListener, UnixStream};
 pub struct Parts {
     /// Books, numbering and signers.
     pub core: Arc<Core>,
-    /// Compares with the acceptance sides.
-    pub reconciler: Reconciler,
     /// Takes the outbox to the acceptance sides.
     pub delivery: Arc<Delivery>,
-    /// Time.
-    pub clock: Clock,
 }
 
 /// Binds the socket, in place of one that a dead daemon left behind.

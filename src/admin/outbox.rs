@@ -24,7 +24,7 @@ pub(super) fn list(
     request: pb::ListOutboxRequest,
 ) -> BoxStream<pb::ListOutboxResponse> {
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-    let (numbering, now) = (service.core.numbering.clone(), service.clock.now());
+    let (numbering, now) = (service.core.numbering.clone(), service.delivery.clock().now());
     drop(crate::tasks::spawn_detached(async move {
         let rows = sender.clone();
         let registry = numbering.registry();
@@ -149,8 +149,8 @@ pub(super) async fn export(
     let service = service.clone();
     drop(crate::tasks::spawn_detached(async move {
         let export = async {
-            let (delivery, clock) = (&service.delivery, &service.clock);
-            let done = package::export(delivery, &key, clock, &request.province, &chunks).await;
+            let (delivery, province) = (&service.delivery, &request.province);
+            let done = package::export(delivery, &key, province, &chunks).await;
             drop(chunks);
             done
         };

@@ -4,7 +4,7 @@
 use super::{service::Service, status};
 use crate::{
     convert::len_u64,
-    delivery::reconcile::Wanted,
+    delivery::reconcile::{Reconciler, Wanted},
     model::{Color, Kind},
     pb::{admin::v1 as pb, v1},
     refusal::{Reason, Refusal},
@@ -165,7 +165,7 @@ pub(super) fn reconcile(
     let wanted = Wanted { window, filter, full: request.full };
     let (news, told) = mpsc::channel(QUEUE_LEN);
     let (answers, stream) = mpsc::channel(1);
-    let reconciler = service.reconciler.clone();
+    let reconciler = Reconciler::new(&service.delivery);
     drop(crate::tasks::spawn_detached(pass_on(told, answers.clone(), async move {
         reconciler.run(wanted, &news).await
     })));

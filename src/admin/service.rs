@@ -1,11 +1,10 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{Parts, answers, backup, devices, outbox, report, status};
+use super::{Parts, access, answers, backup, devices, outbox, report, status};
 use crate::{
-    clock::Clock,
     contract::gbk_len,
-    delivery::{reconcile::Reconciler, worker::Delivery},
+    delivery::worker::Delivery,
     engine::Core,
     identity::PeerCertificate,
     model::{ClaimId, InvoiceNumber, Kind},
@@ -26,15 +25,13 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) core: Arc<Core>,
-    pub(super) reconciler: Reconciler,
     pub(super) delivery: Arc<Delivery>,
-    pub(super) clock: Clock,
     actor: String,
 }
 
 impl Service {
-    pub(super) fn new(Parts { core, reconciler, delivery, clock }: Parts, actor: String) -> Self {
-        Self { core, reconciler, delivery, clock, actor }
+    pub(super) fn new(Parts { core, delivery }: Parts, actor: String) -> Self {
+        Self { core, delivery, actor }
     }
 
     /// Lets `decide` take part in a batch; its first argument is who asks.
@@ -79,14 +76,19 @@ impl Service {
 
     /// Every series with its open claims, as one round sees them.
     pub(super) async fn series(&self, device_id: String) -> Result<Vec<pb::Series>, Status> {
-        self.change(move |_, round| {
-            let registry = round.registry();
-            let mut all: Vec<_> = round.all_series().collect();
-            all.sort_by_key(|(series, _)| answers::order(registry, series));
-            let all = all.into_iter().map(|(series, open)| answers::series(registry, series, open));
-            Ok(all.filter(|series| device_id.is_empty() || series.device_id == device_id).collect())
-        })
-        .await
+        let all: Vec<pb::Series> = self
+            .change(move |_, round| {
+                let registry = round.registry();
+                let mut all: Vec<_> = round.all_series().collect();
+                all.sort_by_key(|(series, _)| answers::order(registry, series));
+                let all =
+                    all.into_iter().map(|(series, open)| answers::series(registry, series, open));
+                Ok(all
+                    .filter(|series| device_id.is_empty() || series.device_id == device_id)
+                    .collect())
+            })
+            .await?;
+        Ok(all.into_iter().map(|series| answers::with_limits(&self.core, series)).collect())
     }
 }
 
@@ -221,40 +223,32 @@ impl AdminService for Service {
         Ok(Response::new(pb::ListTaxpayersResponse { taxpayers }))
     }
 
+    async fn set_taxpayer(
+        &self,
+        request: Request<pb::SetTaxpayerRequest>,
+    ) -> Answer<pb::SetTaxpayerResponse> {
+        access::set_taxpayer(self, request.into_inner()).await
+    }
+
     async fn add_binding(
         &self,
         request: Request<pb::AddBindingRequest>,
     ) -> Answer<pb::AddBindingResponse> {
-        let binding = request.into_inner().binding.unwrap_or_default();
-        let wanted = binding.clone();
-        self.change(move |actor, round| {
-            round.add_binding(actor, &wanted.platform_id, &wanted.taxpayer_id)
-        })
-        .await?;
-        Ok(Response::new(pb::AddBindingResponse { binding: Some(binding) }))
+        access::bind(self, request.into_inner()).await
+    }
+
+    async fn set_binding(
+        &self,
+        request: Request<pb::SetBindingRequest>,
+    ) -> Answer<pb::SetBindingResponse> {
+        access::grant(self, request.into_inner()).await
     }
 
     async fn list_bindings(
         &self,
         request: Request<pb::ListBindingsRequest>,
     ) -> Answer<pb::ListBindingsResponse> {
-        let wanted = request.into_inner().platform_id;
-        let registry = self.core.numbering.registry();
-        let mut bindings: Vec<_> = registry
-            .bindings
-            .iter()
-            .filter_map(|(platform, taxpayer)| {
-                Some(pb::Binding {
-                    platform_id: registry.platforms.get(platform)?.id.clone(),
-                    taxpayer_id: registry.taxpayers.get(taxpayer)?.id.clone(),
-                })
-            })
-            .filter(|binding| wanted.is_empty() || binding.platform_id == wanted)
-            .collect();
-        bindings.sort_by(|a, b| {
-            (&a.platform_id, &a.taxpayer_id).cmp(&(&b.platform_id, &b.taxpayer_id))
-        });
-        Ok(Response::new(pb::ListBindingsResponse { bindings }))
+        Ok(access::list(self, &request.into_inner()))
     }
 
     async fn add_device(
@@ -357,8 +351,7 @@ impl AdminService for Service {
             server_name: new.server_name,
             receipt_key: new.receipt_key,
         };
-        crate::delivery::worker::check_route(&route)
-            .map_err(|hint| status::invalid("route", &hint))?;
+        crate::delivery::check_route(&route).map_err(|hint| status::invalid("route", &hint))?;
         let route = self.change(move |actor, round| round.put_route(actor, route)).await?;
         let route = Some(answers::route(&route));
         Ok(Response::new(pb::AddRouteResponse { route }))
@@ -389,7 +382,9 @@ impl AdminService for Service {
         reason(&request.reason)?;
         let kind = kind("kind", request.kind)?;
         let (device_id, why) = (request.device_id.clone(), request.reason);
-        self.change(move |actor, round| round.unfreeze(actor, (&device_id, kind), &why)).await?;
+        let opened =
+            self.change(move |actor, round| round.unfreeze(actor, (&device_id, kind), &why));
+        self.core.finisher.hurry(opened.await?);
         let registry = self.core.numbering.registry();
         let device = registry.device_by_id(&request.device_id);
         if let Some(device) = device.filter(|device| device.backend.draws_numbers()) {

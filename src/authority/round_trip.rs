@@ -3,15 +3,15 @@
 //! may name this folder.
 
 use super::{
-    AuthorityError, AuthoritySim, Options, RunningAuthority, TlsFiles,
+    AuthorityError, AuthoritySim, Options, RunningAuthority, Script, TlsFiles,
     fixtures::{self, TAXPAYER},
 };
 use crate::{
     cli::certs::{DevPki, Existing, issue_client, make_dev_pki},
     clock::Clock,
     delivery::{
-        receipt::{BatchId, Lie, Verdict},
-        upstream::{SegmentRequest, Upstream, UpstreamError},
+        receipt::{BatchId, ItemName, Lie, Verdict, VerifiedReceipt},
+        upstream::{SegmentRequest, Submitted, Upstream, UpstreamError},
     },
     model::{DeviceNo, Kind, TaxpayerNo},
     pb::authority::v1::BatchItem,
@@ -20,6 +20,48 @@ use crate::{
 };
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
+
+/// The calls about a batch that is judged at once.
+trait Judged {
+    async fn submit(
+        &self,
+        batch: BatchId,
+        items: Vec<BatchItem>,
+    ) -> Result<VerifiedReceipt, UpstreamError>;
+    async fn receipt(
+        &self,
+        batch: BatchId,
+        items: &[BatchItem],
+    ) -> Result<Option<VerifiedReceipt>, UpstreamError>;
+}
+
+impl Judged for Upstream {
+    async fn submit(
+        &self,
+        batch: BatchId,
+        items: Vec<BatchItem>,
+    ) -> Result<VerifiedReceipt, UpstreamError> {
+        let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+        self.submit_batch(batch, items, &names).await.map(judged)
+    }
+
+    async fn receipt(
+        &self,
+        batch: BatchId,
+        items: &[BatchItem],
+    ) -> Result<Option<VerifiedReceipt>, UpstreamError> {
+        let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+        Ok(self.find_batch(batch, &names).await?.map(judged))
+    }
+}
+
+fn judged(submitted: Submitted) -> VerifiedReceipt {
+    match submitted {
+        Submitted::Judged(receipt) => *receipt,
+        Submitted::Judging(serial) => panic!("{serial} is still being judged"),
+    }
+}
 
 const BATCH: BatchId = BatchId([1; 16]);
 /// A code that no segment of the simulator has.
@@ -31,16 +73,21 @@ struct World {
     authority: RunningAuthority,
     upstream: Upstream,
     device: fixtures::Device,
+    /// Keeps the address ours while nobody listens at it.
+    _held: TcpSocket,
 }
 
 impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         make_dev_pki(dir.path(), &[], Existing::Keep).unwrap();
-        let authority = start(dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let held = TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let authority = start(dir.path(), held.local_addr().unwrap()).await;
         let upstream = client(dir.path(), &route(&authority));
         let device = fixtures::Device::p256("d1");
-        let world = Self { dir, authority, upstream, device };
+        let world = Self { dir, authority, upstream, device, _held: held };
         let device = registered(&world.device.id, &world.device.public_key);
         world.upstream.register_device(&device, TAXPAYER).await.unwrap();
         world
@@ -68,7 +115,7 @@ fn options(dir: &Path, address: SocketAddr) -> Options {
     let (cert, key) = (files.authority.cert, files.authority.key);
     let tls = TlsFiles { client_ca: files.ca.cert, cert, key };
     let (dir, region) = (dir.join("authority"), "4400".to_owned());
-    Options { address, dir, tls, region, clock: Clock::system() }
+    Options { address, dir, tls, region, clock: Clock::system(), script: Script::default() }
 }
 
 fn route(authority: &RunningAuthority) -> Route {
@@ -150,7 +197,7 @@ async fn a_restart_forgets_nothing_and_the_client_finds_its_way_back() {
             }
         }
     };
-    let after = tokio::time::timeout(Duration::from_secs(30), resent).await.unwrap();
+    let after = tokio::time::timeout(Duration::from_secs(60), resent).await.unwrap();
     assert_eq!(after, before);
     assert_eq!(world.upstream.acquire(&wanted(1, 10)).await.unwrap(), segment);
     let next = world.upstream.acquire(&wanted(2, 10)).await.unwrap();

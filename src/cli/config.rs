@@ -3,6 +3,7 @@
 use super::Exit;
 use crate::{
     config::{Config, ConfigMistake},
+    contract::Profiles,
     engine::load_profiles,
     legacy::{Seal, SealFiles},
     refusal::chain,
@@ -28,10 +29,27 @@ pub(super) fn run(command: &ConfigCommand) -> Result<Exit> {
             for note in &config.notes {
                 eprintln!("note: {note}");
             }
+            let profiles = load_profiles(config.profiles_dir.as_deref());
+            profiles.iter().for_each(say_tax_codes);
             super::output::say(&config.describe())?;
             Ok(Exit::Done)
         }
         Err(mistakes) => Ok(report(&mistakes)),
+    }
+}
+
+/// Says which profiles have a table of tax codes, since nobody sees that a rule looks at nothing.
+fn say_tax_codes(profiles: &Profiles) {
+    for profile in profiles.names().filter_map(|name| profiles.get(name)) {
+        let (name, codes) = (&profile.name, &profile.tax_codes);
+        match (&codes.file, &codes.table) {
+            (Some(file), Some(table)) => {
+                eprintln!("note: profile {name}: {} tax codes in {file}", table.len());
+            }
+            _ => eprintln!(
+                "note: profile {name}: no table of tax codes; their shape alone is checked"
+            ),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Exit, output};
 use crate::{
-    authority::{AuthoritySim, Options, TlsFiles, import_package},
+    authority::{AuthoritySim, Options, Script, TlsFiles, import_package},
     clock::Clock,
 };
 use anyhow::Result;
@@ -80,6 +80,7 @@ async fn serve(arguments: RunArguments) -> Result<Exit> {
         tls,
         region: arguments.region,
         clock: Clock::system(),
+        script: Script::default(),
     };
     let end = async {
         if let Err(error) = super::asked_to_end().await {

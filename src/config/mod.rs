@@ -153,11 +153,23 @@ pub struct DeliverySettings {
     pub batch_max: usize,
     /// How often the outbox is looked through when nothing wakes it.
     pub interval: Duration,
+    /// Batches of one province on the wire at a time, 1 to 64.
+    pub in_flight: usize,
+    /// How often monitor data is asked for, 1 s to 24 h.
+    pub monitor_every: Duration,
+    /// Age of the oldest undelivered invoice above which an alarm is raised, 1 s to 30 days.
+    pub alarm_age: Duration,
 }
 
 impl Default for DeliverySettings {
     fn default() -> Self {
-        Self { batch_max: 128, interval: Duration::from_millis(500) }
+        Self {
+            batch_max: 128,
+            interval: Duration::from_millis(500),
+            in_flight: 4,
+            monitor_every: Duration::from_secs(600),
+            alarm_age: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -352,6 +364,9 @@ impl Config {
         line("\n[delivery]".to_owned());
         line(format!("batch_max = {}", self.delivery.batch_max));
         line(format!("interval_ms = {}", self.delivery.interval.as_millis()));
+        line(format!("in_flight = {}", self.delivery.in_flight));
+        line(format!("monitor_every_s = {}", self.delivery.monitor_every.as_secs()));
+        line(format!("alarm_age_s = {}", self.delivery.alarm_age.as_secs()));
         line("\n[log]".to_owned());
         line(format!("format = \"{}\"", self.log.format.name()));
         line(format!("level = \"{}\"", self.log.level));
@@ -432,6 +447,19 @@ fn read_delivery(raw: &raw::RawDelivery, reader: &mut Reader) -> DeliverySetting
             raw.interval_ms,
             TIMEOUT_MS,
             default.interval,
+        ),
+        in_flight: reader.count("delivery.in_flight", raw.in_flight, 1..=64, default.in_flight),
+        monitor_every: reader.seconds(
+            "delivery.monitor_every_s",
+            raw.monitor_every_s,
+            1..=86_400,
+            default.monitor_every,
+        ),
+        alarm_age: reader.seconds(
+            "delivery.alarm_age_s",
+            raw.alarm_age_s,
+            1..=2_592_000,
+            default.alarm_age,
         ),
     }
 }

@@ -95,6 +95,9 @@ pub(super) struct RawStore {
 pub(super) struct RawDelivery {
     pub(super) batch_max: Option<i64>,
     pub(super) interval_ms: Option<i64>,
+    pub(super) in_flight: Option<i64>,
+    pub(super) monitor_every_s: Option<i64>,
+    pub(super) alarm_age_s: Option<i64>,
 }
 
 /// `[log]`

@@ -149,6 +149,17 @@ impl Reader {
         Duration::from_millis(self.number(key, value, range, default))
     }
 
+    /// Seconds within `range`.
+    pub(super) fn seconds(
+        &mut self,
+        key: &str,
+        value: Option<i64>,
+        range: RangeInclusive<u64>,
+        default: Duration,
+    ) -> Duration {
+        Duration::from_secs(self.number(key, value, range, default.as_secs()))
+    }
+
     fn required(&mut self, key: &str, value: Option<PathBuf>) -> PathBuf {
         let given = value.filter(|path| !path.as_os_str().is_empty());
         match self.path(given) {

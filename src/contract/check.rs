@@ -7,16 +7,16 @@
 use super::{
     Checked, Draft, Target, differential,
     findings::{Field, Findings},
-    lines, party,
+    leqi, lines, party,
     profile::Profile,
-    red, remark, totals,
+    red, remark, tax_codes, totals,
 };
 use crate::{
     gbk::measure,
     model::{Color, CstTime, Fen, Kind, Totals},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    registry::Device,
+    registry::{Device, Forbidden},
 };
 
 /// Longest device id. Unit: characters.
@@ -100,13 +100,16 @@ pub fn check(
     let wire = &draft.wire;
     let kind = kind(&mut findings, wire.kind, target.device);
     let color = color(&mut findings, wire.color, target);
+    allowed(&mut findings, &target.taxpayer.forbidden, kind);
     let differential = wire.tax_method == i32::from(pb::TaxMethod::Differential);
     let authorised_rates = target.authorised_rates;
     let rules = Rules { profile, kind, color, differential, authorised_rates };
     party::seller(&mut findings, wire.seller.as_ref(), target.taxpayer, profile);
     party::buyer(&mut findings, wire.buyer.as_ref(), rules);
     header(&mut findings, wire, rules);
+    leqi::origin(&mut findings, wire.origin.as_ref(), profile);
     let original = red::original(&mut findings, wire, rules);
+    leqi::confirmation(&mut findings, wire, rules);
     totals::signs(&mut findings, wire, rules);
     let last_day = lines::all(&mut findings, wire, rules, now.day());
     totals::sums(&mut findings, wire, profile);
@@ -151,6 +154,19 @@ fn kind(findings: &mut Findings<'_>, value: i32, device: &Device) -> Option<Kind
     kind
 }
 
+/// Whether the taxpayer may issue (开票标志, kpbz). What is forbidden is a value, wherever it was
+/// learnt.
+fn allowed(findings: &mut Findings<'_>, forbidden: &Forbidden, kind: Option<Kind>) {
+    if kind.map_or(forbidden.everything, |kind| forbidden.forbids(kind)) {
+        findings.add(
+            Field::of("seller.taxpayer_id"),
+            Reason::TaxpayerForbidden,
+            "the taxpayer is forbidden to issue this kind of invoice",
+            "该纳税人已被禁止开具此票种",
+        );
+    }
+}
+
 fn color(findings: &mut Findings<'_>, value: i32, target: Target<'_>) -> Option<Color> {
     const FIELD: Field = Field::of("color");
     match pb::InvoiceColor::try_from(value) {
@@ -184,6 +200,7 @@ fn header(findings: &mut Findings<'_>, wire: &pb::InvoiceDraft, rules: Rules<'_>
     tax_method(findings, wire, rules);
     let version = Limit { max: lengths.tax_code_version, required: required.tax_code_version };
     text(findings, Field::of("tax_code_version"), &wire.tax_code_version, version);
+    tax_codes::version(findings, wire, rules);
     if !wire.special_kind.is_empty() {
         digits(findings, Field::of("special_kind"), &wire.special_kind, 2);
     }

@@ -103,6 +103,15 @@ pub(super) fn yuan_as_fen(text: &str) -> Option<i128> {
     Some(yuan.times_as_fen(ONE))
 }
 
+/// A rate of 0 to 1 with at most six decimals that count, in millionths: `0.13`, `0`. `None` for
+/// anything else.
+pub(super) fn rate_as_millionths(text: &str) -> Option<i32> {
+    let parts = Parts::parse(text)?.shortest();
+    let (digits, fits) = (parts.fraction, parts.fraction.len() <= 6 && !parts.negative);
+    let millionths = format!("{}{digits:0<6}", parts.whole).parse::<i32>().ok()?;
+    (fits && i128::from(millionths) <= RATE_ONE).then_some(millionths)
+}
+
 /// Divides and rounds half away from zero. `divisor` is above zero; an odd one has no halves.
 fn divide_rounded(value: i128, divisor: i128) -> i128 {
     let half = if value < 0 { -(divisor / 2) } else { divisor / 2 };
@@ -129,6 +138,26 @@ mod tests {
         check_fen("-1", "0.0049", 0);
         check_fen("3", "33.333333", 10_000);
         check_fen("0.5", "0.01", 1);
+    }
+
+    #[test]
+    fn rates_are_kept_in_millionths_or_not_at_all() {
+        for (text, expect) in [
+            ("0.13", Some(130_000)),
+            ("0.130000", Some(130_000)),
+            ("0.000001", Some(1)),
+            ("0", Some(0)),
+            ("1", Some(1_000_000)),
+            ("1.000001", None),
+            ("0.0000001", None),
+            ("-0.13", None),
+            (".13", None),
+            ("13%", None),
+            ("", None),
+            ("99999999999", None),
+        ] {
+            assert_eq!(rate_as_millionths(text), expect, "{text}");
+        }
     }
 
     #[test]

@@ -2,10 +2,15 @@
 //! of the encoding is a new version, because stored digests are compared with the version used
 //! then.
 //!
+//! A draft has the lowest version that holds all that it says, and no other, so that what was
+//! stored before a field existed still compares. `origin` is in none: it tells which machine asked,
+//! and the same request may be repeated from another one.
+//!
 //! Version 1 is SHA-256 over a domain string and every field of the draft in ascending field
 //! number. Each value has a tag, and what can vary in length has its length in front, so no two
 //! drafts share an encoding. Decimals go in by value, defaults of enums as the default, an absent
-//! message as an empty one.
+//! message as an empty one. Version 2 is the same with a domain string of its own and the red
+//! confirmation (红字确认单) behind the last field.
 
 use crate::{
     contract::{ContentDigest, decimal::Parts},
@@ -13,10 +18,12 @@ use crate::{
     pb::v1 as pb,
 };
 
-/// The version that new digests have.
-pub(super) const VERSION: u8 = 1;
+/// The version of a draft without a red confirmation.
+const PLAIN: u8 = 1;
+/// The version of a draft with one.
+const CONFIRMED: u8 = 2;
 
-const DOMAIN: &[u8] = b"skproxy invoice draft, digest version 1";
+const DOMAIN: &[u8] = b"skproxy invoice draft, digest version ";
 
 /// Capacity for an 8-line invoice, so that the usual one allocates once. Unit: bytes.
 const CAPACITY: usize = 3072;
@@ -28,29 +35,37 @@ mod tag {
     pub(super) const COUNT: u8 = 4;
 }
 
-/// The digest of a draft as `version` defines it. `None` for a version that this program does not
-/// know.
+/// The digest of a draft as `version` defines it. `None` when the draft is of another version, or
+/// this program does not know it.
 #[must_use]
 pub fn digest(version: u8, draft: &pb::InvoiceDraft) -> Option<ContentDigest> {
-    match version {
-        VERSION => Some(current(draft)),
-        _ => None,
-    }
+    (version == version_of(draft)).then(|| current(draft))
 }
 
 /// The digest that new claims store.
 pub(super) fn current(draft: &pb::InvoiceDraft) -> ContentDigest {
+    let version = version_of(draft);
     let mut encoding = Encoding(Vec::with_capacity(CAPACITY));
     encoding.0.extend_from_slice(DOMAIN);
+    encoding.0.extend_from_slice(version.to_string().as_bytes());
     encoding.draft(draft);
-    ContentDigest { version: VERSION, bytes: convert::sha256(&encoding.0) }
+    if version == CONFIRMED {
+        encoding.texts([&draft.red_confirmation, &draft.red_confirmation_uuid]);
+    }
+    ContentDigest { version, bytes: convert::sha256(&encoding.0) }
+}
+
+fn version_of(draft: &pb::InvoiceDraft) -> u8 {
+    let plain = draft.red_confirmation.is_empty() && draft.red_confirmation_uuid.is_empty();
+    if plain { PLAIN } else { CONFIRMED }
 }
 
 struct Encoding(Vec<u8>);
 
 impl Encoding {
     fn draft(&mut self, draft: &pb::InvoiceDraft) {
-        // No `..`: a new field does not compile until a new version takes it in.
+        // No `..`: a new field does not compile until a new version takes it in, as `current` does
+        // the red confirmation.
         let pb::InvoiceDraft {
             serial,
             kind,
@@ -74,6 +89,9 @@ impl Encoding {
             lines,
             device_id,
             terminal,
+            origin: _,
+            red_confirmation: _,
+            red_confirmation_uuid: _,
         } = draft;
         self.text(serial);
         self.integer(*kind);
@@ -257,8 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_has_the_one_version_that_holds_what_it_says() {
+        let confirmed =
+            pb::InvoiceDraft { red_confirmation: "44002606000000000001".into(), ..sample() };
+        for (draft, version) in [(sample(), 1), (confirmed, 2)] {
+            for asked in 0..=3 {
+                let expect = (asked == version).then(|| current(&draft));
+                assert_eq!(digest(asked, &draft), expect, "version {asked}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_machine_that_asked_is_no_content() {
+        let origin = pb::Origin { ip_address: "192.0.2.1".into(), ..Default::default() };
+        check(move |draft| draft.origin = Some(origin.clone()), true);
+    }
+
+    #[test]
     fn every_field_counts() {
-        let changes: [fn(&mut pb::InvoiceDraft); 30] = [
+        let changes: [fn(&mut pb::InvoiceDraft); 32] = [
             |draft| draft.serial.push('x'),
             |draft| draft.kind += 1,
             |draft| draft.color += 1,
@@ -277,6 +313,8 @@ mod tests {
             |draft| draft.original_code.push('x'),
             |draft| draft.original_number.push('x'),
             |draft| draft.red_notice.push('x'),
+            |draft| draft.red_confirmation.push('x'),
+            |draft| draft.red_confirmation_uuid.push('x'),
             |draft| draft.device_id.push('x'),
             |draft| draft.terminal.push('x'),
             |draft| draft.lines[1].tax_code.push('x'),

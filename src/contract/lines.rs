@@ -7,7 +7,7 @@ use super::{
     decimal::{Decimal, Parts, tax_fen},
     differential,
     findings::{Field, Findings},
-    profile::Profile,
+    profile::{Profile, TAX_CODE_DIGITS},
 };
 use crate::{
     model::{Color, Kind},
@@ -15,9 +15,6 @@ use crate::{
     refusal::Reason,
 };
 use chrono::NaiveDate;
-
-/// Digits of a tax classification code (商品编码, SPBM).
-const TAX_CODE_DIGITS: usize = 19;
 
 /// Checks the count and every line, at most as many as the profile allows. Answers the last day on
 /// which every rate stays valid, when one of them ends.
@@ -101,8 +98,8 @@ impl LineCheck<'_, '_> {
         self.text("preference_text", &line.preference_text, preference);
     }
 
-    /// The code's shape; whether it is in the table of its version is for whoever has the table.
-    /// Its length has a rule of its own that no profile softens, so that nothing endless gets
+    /// The code's shape, and its place in the profile's table if it has one. Its length has a
+    /// rule of its own that no profile softens, so that nothing endless gets
     /// through.
     fn tax_code(&mut self) {
         let code = &self.line.tax_code;
@@ -113,8 +110,9 @@ impl LineCheck<'_, '_> {
         let digits = code.bytes().all(|byte| byte.is_ascii_digit());
         if code.len() != TAX_CODE_DIGITS || !digits || code.bytes().all(|byte| byte == b'0') {
             let (en, zh) = ("must be a code of 19 digits", "须为 19 位商品编码");
-            self.add("tax_code", Reason::TaxCodeInvalid, en, zh);
+            return self.add("tax_code", Reason::TaxCodeInvalid, en, zh);
         }
+        self.in_table(code);
     }
 
     /// Quantity times price is the amount, amount times rate is the tax, each within its tolerance.

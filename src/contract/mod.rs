@@ -10,6 +10,7 @@ mod decimal;
 mod differential;
 mod digest;
 mod findings;
+mod leqi;
 mod lines;
 mod normalise;
 mod party;
@@ -19,6 +20,7 @@ mod rates;
 mod red;
 mod remark;
 pub mod sample;
+mod tax_codes;
 mod totals;
 mod void;
 
@@ -27,9 +29,10 @@ pub use check::check;
 pub use digest::digest;
 pub use normalise::normalise;
 pub use profile::{
-    Amounts, Cipher, DEFAULT_PROFILE, Day, KindRules, Kinds, Lengths, Lines, Preferences, Profile,
-    ProfileError, ProfileMistake, Profiles, RatePeriod, RateVerdict, Rates, Remark, Required,
-    Severities, Softening, TaxpayerIds, softening,
+    Amounts, Cipher, DEFAULT_PROFILE, Day, KindRules, Kinds, Lengths, Leqi, Lines, OriginField,
+    Preferences, Profile, ProfileError, ProfileMistake, Profiles, RatePeriod, RateVerdict, Rates,
+    Remark, Required, Severities, Softening, TaxCode, TaxCodeRules, TaxCodes, TaxpayerIds,
+    softening,
 };
 pub use qr::{QrFacts, check_qr};
 pub use void::{VoidCase, may_void};

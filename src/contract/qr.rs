@@ -1,6 +1,7 @@
 //! The text of a two-dimensional code (二维码, EWM) against the invoice that it stands on. Source:
 //! docs/domain.md 3.3; rule 41. It is found wrong only after the number is spent, so it never
-//! refuses. The text is read and compared, never made again from numbers: vendors write amounts as
+//! refuses a request; whoever adopts an invoice decides what a contradiction is worth. The text is
+//! read and compared, never made again from numbers: vendors write amounts as
 //! `300` or `300.00`, and compute the CRC with or without the last comma.
 
 use super::{decimal::yuan_as_fen, profile::Profile};

@@ -39,7 +39,7 @@ pub(super) fn original(
     }
 }
 
-fn only_red(findings: &mut Findings<'_>, field: Field, value: &str) {
+pub(super) fn only_red(findings: &mut Findings<'_>, field: Field, value: &str) {
     if !value.is_empty() {
         findings.add(
             field,
@@ -78,6 +78,9 @@ fn notice(findings: &mut Findings<'_>, notice: &str, rules: Rules<'_>) {
     text(findings, NOTICE, notice, Limit::optional(NOTICE_LEN));
     let wrong = match rules.kind {
         None => None,
+        Some(_) if rules.profile.leqi.red_confirmation_required => (!notice.is_empty()).then_some(
+            ("must be empty: the red confirmation takes its place", "须为空：以红字信息确认单代替"),
+        ),
         Some(_) if !rules.is_special() => (!notice.is_empty()).then_some((
             "must be empty: only special kinds have one",
             "仅专用发票填写红字信息表编号",

@@ -3,14 +3,14 @@
 //! back, the same batches go out over it.
 
 use super::{
-    batch::{ItemsError, items, store},
-    receipt::{BatchId, ItemName, ReceiptKey, Verdict, VerifiedReceipt},
+    DeliveryError,
+    receipt::{BatchId, ReceiptKey, Verdict, VerifiedReceipt},
+    upload::Upload,
     worker::Delivery,
 };
 use crate::{
-    clock::Clock,
     convert::{hex, len_u64, sha256},
-    model::{BatchNo, DeviceNo},
+    model::DeviceNo,
     package::{Tally, VERSION, framed},
     pb::{
         admin::v1::{self as pb, ReceiptFate},
@@ -21,13 +21,10 @@ use crate::{
     },
     refusal::{Reason, Refusal, chain},
     signer::DeviceKey,
-    store::DeliveryBatch,
+    store::{BatchState, DeliveryBatch},
 };
 use prost::Message as _;
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashSet};
 use tokio::sync::mpsc;
 
 /// Bytes of one chunk.
@@ -44,7 +41,6 @@ pub type Chunks = mpsc::Sender<pb::ExportOutboxResponse>;
 pub async fn export(
     delivery: &Delivery,
     key: &DeviceKey,
-    clock: &Clock,
     province: &str,
     chunks: &Chunks,
 ) -> Result<pb::Exported, Refusal> {
@@ -63,7 +59,7 @@ pub async fn export(
             let header = PackageHeader {
                 version: VERSION,
                 package_id: package_id.to_vec(),
-                made_at: clock.now().rfc3339(),
+                made_at: delivery.clock.now().rfc3339(),
                 statement_key: key.public_key().to_vec(),
             };
             writer.put(Record::Header(header)).await?;
@@ -94,7 +90,7 @@ async fn freeze(delivery: &Delivery, province: &str) -> Result<(), Refusal> {
     let registry = delivery.numbering().registry();
     let provinces: BTreeSet<String> =
         registry.taxpayers.values().map(|taxpayer| taxpayer.province.clone()).collect();
-    let count_max = delivery.batch_max();
+    let count_max = delivery.settings.batch_max;
     for name in provinces.into_iter().filter(|name| province.is_empty() || name == province) {
         loop {
             let of = name.clone();
@@ -120,12 +116,7 @@ impl Writer<'_> {
     async fn batch(&mut self, delivery: &Delivery, batch: DeliveryBatch) -> Result<(), Refusal> {
         self.devices(delivery, &batch).await?;
         let (id, province) = (batch.id, batch.province.clone());
-        // Putting a thousand invoices together reads a thousand claims.
-        let numbering = delivery.numbering().clone();
-        let read = tokio::task::spawn_blocking(move || items(&numbering, &batch)).await;
-        let read = read.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
-        let items =
-            read.map_err(|error: ItemsError| Refusal::new(Reason::Internal, chain(&error)))?;
+        let (items, _) = Upload::fresh(batch).items(delivery).await.map_err(broken)?;
         let count = items.len();
         let batch = Some(SubmitBatchRequest { batch_id: id.to_vec(), items });
         self.put(Record::Batch(PackageBatch { province, batch })).await?;
@@ -150,6 +141,7 @@ impl Writer<'_> {
                 device_id: device.id.clone(),
                 taxpayer_id: taxpayer.map(|taxpayer| taxpayer.id.clone()).unwrap_or_default(),
                 public_key: device.public_key.clone(),
+                draws_numbers: device.backend.draws_numbers(),
             };
             self.put(Record::Device(request)).await?;
         }
@@ -165,6 +157,14 @@ impl Writer<'_> {
             self.chunks.send(chunk).await.map_err(left)?;
         }
         Ok(())
+    }
+}
+
+/// What an operator hears of a package that cannot be made or answered.
+fn broken(error: DeliveryError) -> Refusal {
+    match error {
+        DeliveryError::Store(refusal) => refusal,
+        error => Refusal::new(Reason::Internal, chain(&error)),
     }
 }
 
@@ -186,24 +186,31 @@ pub async fn import(
     let claimed = ReceiptStatement::decode(receipt.statement.as_slice()).ok();
     let id = claimed.and_then(|statement| <[u8; 16]>::try_from(statement.batch_id).ok());
     let Some(id) = id else { return Ok(refused(0, "it names no batch".to_owned())) };
-    let numbering = delivery.numbering();
-    let known = numbering.read(move |books| books.batch_of_id(id)).await?;
-    let Some((no, answered)) = known else {
+    let known = delivery.numbering.read(move |books| books.batch_of_id(id)).await?;
+    let Some((no, state)) = known else {
         return Ok(refused(0, format!("batch {} is none of these books'", hex(&id))));
     };
     let shown = crate::convert::to_u64(no.0);
-    let verified = match verify(delivery, receipt, no).await? {
+    let batch = delivery.numbering.read(move |books| books.batch(no)).await?;
+    let upload = Upload::fresh(batch);
+    let verified = match verify(delivery, receipt, &upload).await? {
         Ok(verified) => verified,
         Err(why) => return Ok(refused(shown, why)),
     };
-    if !answered {
-        let batch = numbering.read(move |books| books.batch(no)).await?;
-        store(numbering, &batch, &verified).await?;
-        delivery.settled(no);
-    }
+    let fate = match state {
+        BatchState::Answered => ReceiptFate::Known,
+        BatchState::Split => {
+            let text = "the batch was split since; what is in it goes out in other batches";
+            return Ok(refused(shown, text.to_owned()));
+        }
+        BatchState::Open => {
+            upload.store(delivery, &verified).await.map_err(broken)?;
+            delivery.settled(no);
+            ReceiptFate::Stored
+        }
+    };
     let verdicts = verified.verdicts();
     let accepted = verdicts.iter().filter(|verdict| **verdict == Verdict::Accepted).count();
-    let fate = if answered { ReceiptFate::Known } else { ReceiptFate::Stored };
     Ok(pb::ImportReceiptResponse {
         fate: fate.into(),
         batch: shown,
@@ -217,23 +224,16 @@ pub async fn import(
 async fn verify(
     delivery: &Delivery,
     receipt: Receipt,
-    no: BatchNo,
+    upload: &Upload,
 ) -> Result<Result<VerifiedReceipt, String>, Refusal> {
-    let numbering = delivery.numbering().clone();
-    let batch = numbering.read(move |books| books.batch(no)).await?;
-    let registry = numbering.registry();
-    let Some(route) = registry.route(&batch.province).map(Arc::clone) else {
+    let (registry, batch) = (delivery.numbering.registry(), &upload.batch);
+    let Some(route) = registry.route(&batch.province) else {
         return Ok(Err(format!("province {} has no route, and so no key", batch.province)));
     };
     let Some(key) = ReceiptKey::parse(&route.receipt_key) else {
         return Ok(Err(format!("the receipt key of {} is none", route.province)));
     };
-    let checked = tokio::task::spawn_blocking(move || {
-        let names: Vec<_> = items(&numbering, &batch)?.iter().map(ItemName::of).collect();
-        Ok(VerifiedReceipt::check(receipt, &key, BatchId(batch.id), &names))
-    });
-    let checked: Result<_, ItemsError> =
-        checked.await.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
-    let checked = checked.map_err(|error| Refusal::new(Reason::Internal, chain(&error)))?;
+    let (_, names) = upload.items(delivery).await.map_err(broken)?;
+    let checked = VerifiedReceipt::check(receipt, &key, BatchId(batch.id), &names);
     Ok(checked.map_err(|lie| lie.to_string()))
 }

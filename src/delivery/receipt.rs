@@ -5,7 +5,10 @@ use crate::{
     convert::sha256,
     model::CstTime,
     pb::{
-        authority::v1::{BatchItem, ItemVerdict, Receipt, ReceiptStatement, Verdict as Wire},
+        authority::v1::{
+            BatchItem, ItemVerdict, MonitorData, Receipt, ReceiptStatement, Verdict as Wire,
+            WriteBack,
+        },
         v1::Invoice,
     },
 };
@@ -19,6 +22,13 @@ pub struct BatchId(pub [u8; 16]);
 
 /// Length of an acceptance serial. Unit: characters.
 const ACCEPTANCE_SERIAL_LEN: usize = 32;
+/// Longest result to write back. Unit: characters.
+const WRITE_BACK_MAX: usize = 4000;
+
+/// Whether a text is an acceptance serial: 32 visible ASCII characters.
+pub(super) fn is_acceptance_serial(text: &str) -> bool {
+    text.len() == ACCEPTANCE_SERIAL_LEN && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 /// The acceptance side's public receipt key (P-256).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +140,8 @@ pub struct VerifiedReceipt {
     acceptance_serial: String,
     accepted_at: CstTime,
     verdicts: Vec<Verdict>,
+    monitors: Vec<MonitorData>,
+    write_backs: Vec<WriteBack>,
 }
 
 impl VerifiedReceipt {
@@ -152,8 +164,7 @@ impl VerifiedReceipt {
         if statement.batch_id != batch.0 {
             return Err(Lie::OtherBatch);
         }
-        let serial = &statement.acceptance_serial;
-        if serial.len() != ACCEPTANCE_SERIAL_LEN || !serial.bytes().all(|c| c.is_ascii_graphic()) {
+        if !is_acceptance_serial(&statement.acceptance_serial) {
             return Err(Lie::Malformed { what: "acceptance_serial" });
         }
         let accepted_at =
@@ -162,12 +173,16 @@ impl VerifiedReceipt {
             let verdicts = statement.verdicts.len();
             return Err(Lie::Length { verdicts, items: items.len() });
         }
-        let pairs = statement.verdicts.into_iter().zip(items).enumerate();
+        let mut statement = statement;
+        let pairs = std::mem::take(&mut statement.verdicts).into_iter().zip(items).enumerate();
         let verdicts = pairs
             .map(|(index, (verdict, item))| read_verdict(verdict, item, index))
             .collect::<Result<_, _>>()?;
-        let acceptance_serial = statement.acceptance_serial;
-        Ok(Self { batch, receipt, acceptance_serial, accepted_at, verdicts })
+        let ReceiptStatement { acceptance_serial, monitors, write_backs, .. } = statement;
+        if write_backs.iter().any(|it| it.result.chars().count() > WRITE_BACK_MAX) {
+            return Err(Lie::Malformed { what: "write_backs" });
+        }
+        Ok(Self { batch, receipt, acceptance_serial, accepted_at, verdicts, monitors, write_backs })
     }
 
     /// The batch that it answers.
@@ -192,6 +207,18 @@ impl VerifiedReceipt {
     #[must_use]
     pub fn accepted_at(&self) -> CstTime {
         self.accepted_at
+    }
+
+    /// Monitor data in force after the batch; signed, but not looked at yet.
+    #[must_use]
+    pub fn monitors(&self) -> &[MonitorData] {
+        &self.monitors
+    }
+
+    /// What is to be written back into devices that draw their numbers.
+    #[must_use]
+    pub fn write_backs(&self) -> &[WriteBack] {
+        &self.write_backs
     }
 
     /// One verdict per submitted item, in the batch's order.

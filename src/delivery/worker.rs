@@ -1,24 +1,26 @@
-//! One worker per province: freezes a batch, sends it until there is a verified receipt, stores
-//! that.
+//! The workers of delivery, one per province: comparing series with the acceptance, handing batches
+//! in, backing off.
 //!
-//! Invariants: batch id and membership are durable before the first byte leaves; a resend has the
-//! same id and the same bytes, since both come from the books; nothing but a verified receipt ends
-//! a batch.
+//! Invariants: nothing is handed in to an acceptance whose series were not compared since it
+//! answered last; a failing route has one batch on the wire at a time, so that its recovery is
+//! noticed and nothing piles up; a batch that is stuck holds up no other.
 
 use super::{
-    batch::{self, ItemsError},
-    receipt::{BatchId, VerifiedReceipt},
-    upstream::{Upstream, UpstreamError},
+    DeliveryError, Settings,
+    backoff::Backoff,
+    upload::{Step, Upload},
+    upstream::Upstream,
 };
 use crate::{
-    clock::monotonic,
+    clock::{Clock, monotonic},
+    convert::metric,
     metrics::metrics,
     model::{BatchNo, DeviceNo},
-    numbering::{Numbering, SeriesWitness},
-    refusal::Refusal,
+    numbering::{Numbering, Round, SeriesWitness, finisher::Finisher},
+    refusal::{Refusal, chain},
     registry::{Device, Registry, Route},
     store::DeliveryBatch,
-    tasks::Tasks,
+    tasks::{Group, Tasks},
     transport::ClientTls,
 };
 use std::{
@@ -26,54 +28,32 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-/// First pause after a failure; doubled each time.
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
-/// Longest pause.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// How often the authority's clock is asked for.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// An answer that took longer than this says nothing of the clock.
 const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 /// How often provinces are looked for that have no worker yet.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(500);
-
-/// How batches are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Items of one batch.
-    pub batch_max: usize,
-    /// How often the outbox is looked at.
-    pub interval: Duration,
-}
+/// Batches of a province that are being judged: more would only wait there.
+const JUDGING_MAX: usize = 64;
 
 /// Everything a worker needs.
 #[derive(Debug)]
 pub struct Delivery {
-    numbering: Numbering,
-    tls: ClientTls,
-    settings: Settings,
+    pub(super) numbering: Numbering,
+    pub(super) finisher: Arc<Finisher>,
+    pub(super) tls: ClientTls,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
     /// Batches of an earlier life that have no receipt yet.
     open: Mutex<VecDeque<BatchNo>>,
-    stop: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<bool>,
     /// Provinces whose acceptance was asked once what it holds, whatever came of it.
     looked: watch::Sender<BTreeSet<String>>,
-}
-
-/// Why a batch stays open for now.
-#[derive(Debug, thiserror::Error)]
-enum DeliveryError {
-    #[error("province {province} has no route; add one with `skproxy route add`")]
-    NoRoute { province: String },
-    #[error("the route's settings cannot be used")]
-    Route(#[source] super::upstream::RouteError),
-    #[error("read what is to be delivered")]
-    Items(#[source] ItemsError),
-    #[error("hand a batch in")]
-    Upstream(#[source] UpstreamError),
-    #[error("store what the acceptance said")]
-    Store(#[source] Refusal),
+    /// There may be something new to write back.
+    pub(super) write_backs_changed: Notify,
 }
 
 impl Delivery {
@@ -81,14 +61,25 @@ impl Delivery {
     /// receipt.
     #[must_use]
     pub fn new(
-        numbering: Numbering,
-        tls: ClientTls,
+        (numbering, finisher): (Numbering, Arc<Finisher>),
+        (tls, clock): (ClientTls, Clock),
         settings: Settings,
         open: Vec<BatchNo>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let (open, looked) = (Mutex::new(open.into()), watch::Sender::default());
-        Arc::new(Self { numbering, tls, settings, open, stop, looked })
+        let write_backs_changed = Notify::new();
+        Arc::new(Self {
+            numbering,
+            finisher,
+            tls,
+            settings,
+            clock,
+            open,
+            stop,
+            looked,
+            write_backs_changed,
+        })
     }
 
     /// Waits until every acceptance was asked once what it holds, at most `limit`: books that are
@@ -130,39 +121,48 @@ impl Delivery {
         &self.numbering
     }
 
-    /// Items of one batch.
+    /// Time, as delivery goes by.
     #[must_use]
-    pub fn batch_max(&self) -> usize {
-        self.settings.batch_max
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Hands a batch in that was frozen elsewhere and has no receipt yet.
-    pub fn resume(&self, batch: BatchNo) {
+    pub(super) fn resume(&self, batch: BatchNo) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push_back(batch);
     }
 
     /// Hands a batch in no more: its receipt came another way.
-    pub fn settled(&self, batch: BatchNo) {
+    pub(super) fn settled(&self, batch: BatchNo) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|no| *no != batch);
     }
 
-    async fn stopped_within(&self, pause: Duration) -> bool {
+    pub(super) async fn stopped_within(&self, pause: Duration) -> bool {
         let mut stop = self.stop.clone();
         tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()
     }
 
+    /// Ends something in a commit of its own.
+    pub(super) async fn complete<R: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Round<'_>) -> Result<R, Refusal> + Send + 'static,
+    ) -> Result<R, DeliveryError> {
+        self.numbering.complete(decide).await.map_err(DeliveryError::Store)
+    }
+
     /// The first open batch of a province.
-    fn take_open(&self, province: &str) -> Option<DeliveryBatch> {
+    fn take_open(&self, province: &str) -> Option<Upload> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let books = self.numbering.books();
         for _ in 0..open.len() {
             let no = open.pop_front()?;
-            match books.batch(no) {
-                Ok(batch) if batch.province == province => return Some(batch),
+            match books.batch(no).and_then(|batch| Ok((batch, books.acceptance(no)?))) {
+                Ok((batch, serial)) if batch.province == province => {
+                    return Some(Upload::resumed(batch, serial));
+                }
                 Ok(_) => open.push_back(no),
                 Err(error) => {
-                    let error = crate::refusal::chain(&error);
-                    tracing::error!(batch = no.0, error, "an open batch cannot be read");
+                    tracing::error!(batch = no.0, error = chain(&error), "a batch is unreadable");
                 }
             }
         }
@@ -170,19 +170,28 @@ impl Delivery {
     }
 }
 
+/// What became of a batch on the wire.
+type Landed = (Upload, Result<Step, DeliveryError>);
+
 /// The worker of one province.
 struct Worker {
     delivery: Arc<Delivery>,
     province: String,
-    /// The batch that is being handed in.
-    current: Option<DeliveryBatch>,
+    /// Batches on the wire.
+    flying: Group<Landed>,
+    /// Batches that go on at a time, being judged or failed.
+    later: Vec<(Instant, Upload)>,
+    /// Batches that go out next: the parts of one that was split.
+    ready: VecDeque<Upload>,
+    backoff: Backoff,
     /// The route as it was when the connection was made.
     connection: Option<(Arc<Route>, Upstream)>,
     /// Devices whose keys the acceptance knows from this connection.
     registered: BTreeSet<DeviceNo>,
     /// Devices whose series were compared since the last failure.
     compared: BTreeSet<DeviceNo>,
-    /// The registry all of whose devices here are in `compared`: only another one has more.
+    /// The registry all of whose devices here are in `compared` and `registered`: only another one
+    /// has more.
     compared_all: Option<Arc<Registry>>,
     /// When the authority's clock was last heard.
     clock_heard: Option<Instant>,
@@ -193,7 +202,10 @@ impl Worker {
         Self {
             delivery,
             province,
-            current: None,
+            flying: Group::new(),
+            later: Vec::new(),
+            ready: VecDeque::new(),
+            backoff: Backoff::default(),
             connection: None,
             registered: BTreeSet::new(),
             compared: BTreeSet::new(),
@@ -203,9 +215,8 @@ impl Worker {
     }
 
     async fn run(mut self) {
-        let mut pause = BACKOFF_MIN;
         if let Err(error) = self.compare().await {
-            let error = crate::refusal::chain(&error);
+            let error = chain(&error);
             tracing::warn!(province = self.province, error, "the acceptance says nothing yet");
         }
         self.delivery.looked.send_modify(|looked| {
@@ -213,24 +224,10 @@ impl Worker {
         });
         loop {
             let (_, _, undelivered) = self.delivery.numbering.counts();
-            metrics().undelivered.set(crate::convert::metric(undelivered));
-            let rest = match self.step().await {
-                Ok(true) => {
-                    pause = BACKOFF_MIN;
-                    Duration::ZERO
-                }
-                Ok(false) => self.delivery.settings.interval,
-                Err(error) => {
-                    metrics().delivery_failures.increment(1);
-                    // Whatever is on the other side when it answers again is compared anew.
-                    self.compared.clear();
-                    self.compared_all = None;
-                    self.clock_heard = None;
-                    let error = crate::refusal::chain(&error);
-                    tracing::warn!(province = self.province, error, "not delivered yet");
-                    let next = pause.saturating_mul(2).min(BACKOFF_MAX);
-                    std::mem::replace(&mut pause, next)
-                }
+            metrics().undelivered.set(metric(undelivered));
+            let rest = match self.turn().await {
+                Ok(rest) => rest,
+                Err(error) => self.failed(&error),
             };
             if self.delivery.stopped_within(rest).await {
                 return;
@@ -238,20 +235,128 @@ impl Worker {
         }
     }
 
-    /// Hands one batch in. Says whether there was one.
-    async fn step(&mut self) -> Result<bool, DeliveryError> {
+    /// The pause after a failure.
+    fn failed(&mut self, error: &DeliveryError) -> Duration {
+        metrics().delivery_failures.increment(1);
+        // Whatever is on the other side when it answers again is compared anew.
+        self.compared.clear();
+        self.compared_all = None;
+        self.clock_heard = None;
+        let pause = self.backoff.next();
+        let (error, pause_ms) = (chain(error), crate::convert::millis(pause));
+        tracing::warn!(province = self.province, error, pause_ms, "not delivered yet");
+        pause
+    }
+
+    /// Sends what may be sent and waits until something lands, or the outbox is to be looked at
+    /// again. Answers how long to rest.
+    async fn turn(&mut self) -> Result<Duration, DeliveryError> {
         self.compare().await?;
-        if self.current.is_none() {
-            self.current = self.next_batch().await?;
+        self.launch().await?;
+        if self.flying.is_empty() {
+            return Ok(self.rest());
         }
-        let Some(batch) = self.current.clone() else { return Ok(false) };
-        let items = batch::items(&self.delivery.numbering, &batch).map_err(DeliveryError::Items)?;
-        let upstream = self.upstream().await?;
-        let receipt =
-            upstream.submit(BatchId(batch.id), items).await.map_err(DeliveryError::Upstream)?;
-        self.store(&batch, &receipt).await?;
-        self.current = None;
-        Ok(true)
+        let rest = self.rest();
+        let mut stop = self.delivery.stop.clone();
+        let landed = tokio::select! {
+            landed = self.flying.join_next() => landed,
+            () = tokio::time::sleep(rest) => None,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        match landed {
+            None => Ok(Duration::ZERO),
+            Some(Ok(landed)) => self.land(landed),
+            // Its batch is open in the books: it goes on with the next start.
+            Some(Err(error)) => {
+                tracing::error!(error = chain(&error), "a task of delivery ended");
+                Ok(Duration::ZERO)
+            }
+        }
+    }
+
+    /// Until the next batch is due, at most the interval.
+    fn rest(&self) -> Duration {
+        let due = self.later.iter().map(|(due, _)| *due).min();
+        let left = due.map(|due| due.saturating_duration_since(monotonic()));
+        left.map_or(self.delivery.settings.interval, |left| {
+            left.min(self.delivery.settings.interval)
+        })
+    }
+
+    fn land(&mut self, (upload, result): Landed) -> Result<Duration, DeliveryError> {
+        let now = monotonic();
+        match result {
+            Ok(Step::Ended(parts)) => {
+                self.backoff = Backoff::default();
+                self.ready.extend(parts.into_iter().map(Upload::fresh));
+                Ok(Duration::ZERO)
+            }
+            Ok(Step::Judging) => {
+                self.backoff = Backoff::default();
+                self.later.push((now + Backoff::poll(upload.polls), upload));
+                Ok(Duration::ZERO)
+            }
+            // What is wrong with one batch is not wrong with the route.
+            Err(error) if error.is_about_the_batch() => {
+                metrics().delivery_failures.increment(1);
+                let (batch, text) = (upload.batch.no.0, chain(&error));
+                tracing::warn!(province = self.province, batch, error = text, "a batch fails");
+                self.later.push((now + upload.pause(), upload));
+                Ok(Duration::ZERO)
+            }
+            Err(error) => {
+                self.later.push((now, upload));
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts batches on the wire, up to the bound; one at a time while the route fails.
+    async fn launch(&mut self) -> Result<(), DeliveryError> {
+        let bound = match self.backoff.failing() {
+            true => 1,
+            false => self.delivery.settings.in_flight,
+        };
+        while self.flying.len() < bound {
+            let Some(upload) = self.next_upload().await? else { return Ok(()) };
+            let upstream = match self.upstream().await {
+                Ok(upstream) => upstream,
+                Err(error) => {
+                    self.ready.push_front(upload);
+                    return Err(error);
+                }
+            };
+            let delivery = Arc::clone(&self.delivery);
+            let mut upload = upload;
+            self.flying.spawn(async move {
+                let result = upload.step(&delivery, &upstream).await;
+                (upload, result)
+            });
+        }
+        Ok(())
+    }
+
+    async fn next_upload(&mut self) -> Result<Option<Upload>, DeliveryError> {
+        if let Some(upload) = self.ready.pop_front() {
+            return Ok(Some(upload));
+        }
+        let now = monotonic();
+        if let Some(at) = self.later.iter().position(|(due, _)| *due <= now) {
+            return Ok(Some(self.later.swap_remove(at).1));
+        }
+        if self.later.len() >= JUDGING_MAX {
+            return Ok(None);
+        }
+        if let Some(upload) = self.delivery.take_open(&self.province) {
+            return Ok(Some(upload));
+        }
+        if self.delivery.numbering.counts().2 == 0 {
+            return Ok(None);
+        }
+        let (province, count_max) = (self.province.clone(), self.delivery.settings.batch_max);
+        let freeze = move |round: &mut Round<'_>| Ok(round.freeze_batch(&province, count_max));
+        let batch: Option<DeliveryBatch> = self.delivery.complete(freeze).await?;
+        Ok(batch.map(Upload::fresh))
     }
 
     /// Compares every series with what the authority holds, once per connection, and hears its
@@ -287,29 +392,12 @@ impl Worker {
                 }
                 let device = device.no;
                 let witness = SeriesWitness { device, kind, count: head.count, heads: head.heads };
-                let compared =
-                    self.delivery.numbering.complete(move |round| round.compare(&witness));
-                compared.await.map_err(DeliveryError::Store)?;
+                self.delivery.complete(move |round| round.compare(&witness)).await?;
             }
             self.compared.insert(device.no);
         }
         self.compared_all = Some(registry);
         Ok(())
-    }
-
-    async fn next_batch(&self) -> Result<Option<DeliveryBatch>, DeliveryError> {
-        if let Some(batch) = self.delivery.take_open(&self.province) {
-            return Ok(Some(batch));
-        }
-        if self.delivery.numbering.counts().2 == 0 {
-            return Ok(None);
-        }
-        let (province, count_max) = (self.province.clone(), self.delivery.settings.batch_max);
-        self.delivery
-            .numbering
-            .complete(move |round| Ok(round.freeze_batch(&province, count_max)))
-            .await
-            .map_err(DeliveryError::Store)
     }
 
     /// The connection of the route in force, with the province's devices made known.
@@ -325,10 +413,14 @@ impl Worker {
                 let upstream =
                     Upstream::new(route, &self.delivery.tls).map_err(DeliveryError::Route)?;
                 self.registered.clear();
+                self.compared_all = None;
                 self.connection = Some((Arc::clone(route), upstream.clone()));
                 upstream
             }
         };
+        if self.compared_all.as_ref().is_some_and(|all| Arc::ptr_eq(all, &registry)) {
+            return Ok(upstream);
+        }
         for device in registry.devices.values() {
             let Some(taxpayer) = registry.taxpayers.get(&device.taxpayer) else { continue };
             if taxpayer.province == self.province && !self.registered.contains(&device.no) {
@@ -341,30 +433,4 @@ impl Worker {
         }
         Ok(upstream)
     }
-
-    async fn store(
-        &self,
-        batch: &DeliveryBatch,
-        receipt: &VerifiedReceipt,
-    ) -> Result<(), DeliveryError> {
-        batch::store(&self.delivery.numbering, batch, receipt).await.map_err(DeliveryError::Store)
-    }
-}
-
-/// Whether a route could be used: address, server name and receipt key.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_route(route: &Route) -> Result<(), String> {
-    let port = route.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    if port.is_none_or(|port| port == 0) {
-        return Err("address: `host:port` is needed".into());
-    }
-    if rustls::pki_types::ServerName::try_from(route.server_name.as_str()).is_err() {
-        return Err("server_name: a DNS name or an address is needed".into());
-    }
-    if super::receipt::ReceiptKey::parse(&route.receipt_key).is_none() {
-        return Err("receipt_key: a P-256 SubjectPublicKeyInfo (DER) is needed".into());
-    }
-    Ok(())
 }

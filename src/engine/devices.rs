@@ -141,7 +141,8 @@ impl Core {
         }
     }
 
-    /// The PIN record that an operator's unlocking writes; `None` for a device without a PIN.
+    /// The PIN record that an operator's unlocking writes; `None` for a device whose
+    /// PIN we do not present.
     #[must_use]
     pub fn pin_record(&self, device: &Device) -> Option<(String, Vec<u8>)> {
         let hardware = hardware(&self.lock_dir, device.connection.clone()?)?;

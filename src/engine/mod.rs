@@ -4,13 +4,14 @@
 mod devices;
 mod pin;
 mod statement;
+pub mod watch;
 
 pub use devices::BindError;
 
 use crate::{
     clock::Clock,
     config::ConfigMistake,
-    contract::Profiles,
+    contract::{Profiles, TaxCodes},
     health::Readiness,
     model::{BatchNo, Kind},
     numbering::{self, Numbering, Parts, StartError, finisher::Finisher},
@@ -112,7 +113,8 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// The rule profiles: the embedded ones, and every `*.toml` of an operator's directory.
+/// The rule profiles: the embedded ones, and every `*.toml` of an operator's directory, with the
+/// tables of tax codes beside them that they name.
 ///
 /// # Errors
 /// Every file that cannot be read or is no profile, with line and column.
@@ -135,7 +137,14 @@ pub fn load_profiles(dir: Option<&Path>) -> Result<Profiles, Vec<ConfigMistake>>
     }
     let files = texts.iter().map(|(file, text)| (file.as_str(), text.as_str()));
     match Profiles::with_files(files) {
-        Ok(profiles) => {
+        Ok(mut profiles) => {
+            for file in profiles.tax_code_files() {
+                let path = dir.join(&file);
+                match read_tax_codes(&path) {
+                    Ok(table) => profiles = profiles.with_tax_codes(&file, &table),
+                    Err(problem) => mistakes.push(mistake(&path, problem)),
+                }
+            }
             let why = "no device makes a cipher text of that length and prefix";
             let bad = formless(&profiles).map(|name| mistake(dir, format!("{name:?}: {why}")));
             mistakes.extend(bad);
@@ -146,6 +155,11 @@ pub fn load_profiles(dir: Option<&Path>) -> Result<Profiles, Vec<ConfigMistake>>
             Err(mistakes)
         }
     }
+}
+
+fn read_tax_codes(path: &Path) -> Result<TaxCodes, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    TaxCodes::parse(&text)
 }
 
 /// The profiles whose cipher text no signer knows how to make.
@@ -190,6 +204,7 @@ pub async fn open_core(
         limits,
         clock: clock.clone(),
         read_only: opened.report.read_only.clone(),
+        profiles: Arc::new(profiles.clone()),
     };
     let threads = Threads {
         software: std::thread::available_parallelism().map_or(1, usize::from),

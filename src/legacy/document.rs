@@ -47,10 +47,21 @@ pub fn conversion_markdown() -> String {
     let fields = |operation| ask::fields(operation).join(", ");
     push(&mut out, format_args!("{};", fields(Operation::Query)));
     push(&mut out, format_args!("a void has {}.", fields(Operation::Void)));
+    out.push_str(LEQI);
     out.push_str(SIGNED);
     reasons(&mut out);
     out
 }
+
+const LEQI: &str = "
+## What has no element (无对应元素)
+
+The machine that asked (`origin`) and the red confirmation (`red_confirmation`,
+`red_confirmation_uuid`) belong to 乐企, whose own contract is another: no dialect here has an element
+for them. A device whose profile asks for them is served over gRPC alone; here its requests are
+`ORIGIN_INFO_MISSING` or `RED_CONFIRMATION_MISSING`.
+开票设备信息与红字信息确认单属乐企契约，旧接口各方言均无对应元素；规则档案要求这些字段的设备须使用 gRPC。
+";
 
 const SIGNED: &str = "
 ## Signed content (CA mode, CA 模式)

@@ -357,6 +357,7 @@ impl Edge {
             code: void.code,
             number: void.number,
             reason,
+            amount_fen: void.amount_fen,
         };
         let voided = self.api.void(Some(peer.clone()), DEADLINE, request).await?;
         let pb::Voided { code, number, voided_at, .. } = voided.voided.unwrap_or_default();

@@ -126,7 +126,7 @@ prop_compose! {
             drawer, payee, checker, amount_fen: amounts[0], tax_fen: amounts[1],
             total_fen: amounts[2], remark, tax_method: kinds.2, deduction_fen: amounts[3],
             tax_code_version, special_kind, original_code, original_number, red_notice, lines,
-            device_id: String::new(), terminal,
+            terminal, ..pb::InvoiceDraft::default()
         }
     }
 }

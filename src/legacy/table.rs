@@ -246,7 +246,7 @@ pub(super) const ASK: &[Row<Ask>] = rows! {
         "what is voided (作废类型): 0 a blank number, 1 an issued invoice";
     "ZFR" "zfr" "" => "operator", Text(|a| &mut a.operator), "", "who voids (作废人)";
     "HJJE" "hjje" "" => "amount_fen", OptionalFen(|a| &mut a.amount), "9112",
-        "total without tax of what is voided (合计金额)";
+        "total without tax of what is voided (合计金额); must be the invoice's";
     "" "keypwd" "" => "-", Secret, "", "certificate password (证书口令)";
     "" "skpkl" "" => "-", Secret, "", "disk password (税控盘口令)";
     "" "sksbkl" "" => "-", Secret, "", "device password (税控设备口令)";

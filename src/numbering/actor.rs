@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    contract::Checked,
+    contract::{Checked, Profiles},
     convert::{len_u64, metric, millis},
     metrics::metrics,
     model::{ClaimId, CstTime, DeviceNo, SeriesNo},
@@ -68,6 +68,8 @@ pub struct Parts<S> {
     pub clock: Clock,
     /// Why nothing may be written.
     pub read_only: Option<String>,
+    /// Rules by profile.
+    pub profiles: Arc<Profiles>,
 }
 
 /// How long the actor waits when nothing arrives: parked work is looked at again.
@@ -85,7 +87,7 @@ impl Numbering {
         parts: Parts<S>,
         finisher: impl FnOnce(super::Completions) -> Arc<Finisher>,
     ) -> Result<(Self, Arc<Finisher>), StartError> {
-        let Parts { store, books, mut loaded, limits, clock, read_only } = parts;
+        let Parts { store, books, mut loaded, limits, clock, read_only, profiles } = parts;
         let now = clock.now();
         // A device that draws numbers stamps them by a clock of its own: a wrong one closes its
         // series.
@@ -100,7 +102,7 @@ impl Numbering {
         {
             return Err(StartError::ClockBehind { now, head });
         }
-        let mut book = Book::new(&loaded, limits);
+        let mut book = Book::new(&loaded, limits).judging_by(profiles);
         let shared = Arc::new(Shared {
             registry: ArcSwap::new(Arc::clone(&book.registry)),
             clock: clock.clone(),
@@ -511,14 +513,11 @@ impl<S: Store> Actor<S> {
 fn complete(round: &mut Round<'_>, completion: &mut Completion) -> Verdict {
     let ended = |ended| if ended { Verdict::Ended } else { Verdict::Kept };
     match completion {
-        Completion::Signed { claim, signed } => {
-            round.sign(claim, signed);
-            Verdict::Ended
-        }
+        Completion::Signed { claim, signed } => ended(round.sign(claim, signed)),
         Completion::DeviceIssued { claim, answer } => ended(round.adopt(claim, answer)),
         Completion::NothingIssued { claim, next } => ended(round.release(claim, next.as_ref())),
         Completion::Invalid { claim, evidence } => {
-            round.freeze(claim, evidence);
+            round.contradicted(claim, evidence);
             Verdict::Kept
         }
         Completion::DeviceNext { device, kind, next } => {
@@ -587,10 +586,8 @@ fn busy(device: &str, wait: Duration) -> Refusal {
 }
 
 fn not_issued() -> Refusal {
-    Refusal::new(
-        Reason::NotIssued,
-        "the device provably issued nothing; send it again with the same serial",
-    )
+    let hint = "the device provably issued nothing; send it again with the same serial";
+    Refusal::new(Reason::NotIssued, hint)
 }
 
 fn abort(error: &CommitError) -> ! {

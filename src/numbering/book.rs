@@ -9,15 +9,16 @@ use super::{
     Limits, VoidedClaim,
     limits::{Offline, OfflineBook},
     monitor::RefusedMonitor,
+    upload::WriteBacks,
 };
 use crate::{
-    contract::ContentDigest,
+    contract::{ContentDigest, Profiles},
     model::{BatchNo, ClaimId, CstTime, DeviceNo, Fen, InvoiceNumber, Kind, RequestKey, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Device, Registry},
     store::{
         Balance, Batch, Event, EventKind, LastIds, Loaded, LostRange, Notice, OfflineItem,
-        OutboxItem, RedBalance, SegmentState, SeriesState, Store, StoreError, Told,
+        OutboxItem, RedBalance, SegmentState, SeriesState, Split, Store, StoreError, Told,
     },
 };
 use std::{
@@ -32,11 +33,20 @@ pub struct Series {
     pub state: SeriesState,
     /// Segments with numbers left, in the order in which they are used.
     pub segments: VecDeque<SegmentState>,
+    /// Whether a device that draws numbers has said, since the start, that it has none left. That
+    /// no next number is known alone may also mean that it was not asked yet.
+    pub used_up: bool,
 }
 
 impl Series {
     pub(super) fn new(state: SeriesState) -> Self {
-        Self { state, segments: VecDeque::new() }
+        Self { state, segments: VecDeque::new(), used_up: false }
+    }
+
+    /// Takes over what a device said of its next number.
+    pub(super) fn stands_at(&mut self, next: Option<&InvoiceNumber>) {
+        self.used_up = next.is_none();
+        self.state.device_next = next.cloned();
     }
 
     /// Numbers left in its segments.
@@ -87,6 +97,12 @@ pub struct Book {
     pub outbox: BTreeMap<String, BTreeSet<Notice>>,
     /// Numbers left out that witnesses know, by series.
     pub lost: HashMap<SeriesNo, Vec<LostRange>>,
+    /// What was set aside, undelivered, with the province whose route it takes.
+    pub(super) aside: BTreeMap<Notice, String>,
+    /// Write-backs that no device has confirmed.
+    pub(super) write_backs: WriteBacks,
+    /// What those keep offline.
+    pub(super) unheard: HashSet<ClaimId>,
     /// Batches without a receipt.
     pub open_batches: BTreeMap<BatchNo, Vec<Notice>>,
     /// Red letters of which a notice has no receipt yet, with the blue invoice of each.
@@ -103,6 +119,8 @@ pub struct Book {
     pub(super) journal: Option<Event>,
     pub(super) last: LastIds,
     pub(super) limits: Limits,
+    /// Rules by profile; none until they are handed in.
+    pub(super) profiles: Arc<Profiles>,
 }
 
 impl Book {
@@ -118,6 +136,9 @@ impl Book {
             open_by_series: HashMap::new(),
             outbox: BTreeMap::new(),
             lost: HashMap::new(),
+            aside: BTreeMap::new(),
+            write_backs: WriteBacks::new(),
+            unheard: HashSet::new(),
             open_batches: BTreeMap::new(),
             reds: HashMap::new(),
             unanswered: HashSet::new(),
@@ -127,6 +148,7 @@ impl Book {
             journal: loaded.journal,
             last: loaded.last,
             limits,
+            profiles: Arc::default(),
         };
         for state in &loaded.series {
             book.put_series(Series::new(state.clone()));
@@ -153,13 +175,20 @@ impl Book {
             book.put_outbox(*item);
             book.put_offline(item);
         }
+        book.restore_uploads(loaded);
         book
     }
 
-    fn put_offline(&mut self, item: &OutboxItem) {
+    pub(super) fn put_offline(&mut self, item: &OutboxItem) {
         if let Some(offline) = item.offline {
             self.offline.put(item.notice.claim, offline);
         }
+    }
+
+    /// The same book, where what devices answer is judged by these profiles.
+    #[must_use]
+    pub fn judging_by(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles, ..self }
     }
 
     fn put_series(&mut self, series: Series) {
@@ -204,11 +233,13 @@ impl Book {
     /// Whether the authority is not known yet to have heard something that it is to be told.
     pub(super) fn is_on_its_way(&self, notice: Notice) -> bool {
         let mut waiting = self.outbox.values();
-        self.unanswered.contains(&notice) || waiting.any(|notices| notices.contains(&notice))
+        self.unanswered.contains(&notice)
+            || self.aside.contains_key(&notice)
+            || waiting.any(|notices| notices.contains(&notice))
     }
 
     /// It counts as offline no more.
-    fn free(&mut self, claim: ClaimId) {
+    pub(super) fn free(&mut self, claim: ClaimId) {
         self.touched.extend(self.offline.take(claim));
     }
 
@@ -216,7 +247,7 @@ impl Book {
     fn heard(&mut self, notice: Notice) {
         self.unanswered.remove(&notice);
         let claim = notice.claim;
-        if notice.told == Told::End {
+        if notice.told == Told::End && !self.unheard.contains(&claim) {
             self.free(claim);
         }
         if self.reds.contains_key(&claim) {
@@ -264,6 +295,9 @@ impl Book {
             void_notices: Vec::new(),
             delivered: HashSet::new(),
             answered: BTreeSet::new(),
+            split_now: Vec::new(),
+            write_backs: WriteBacks::new(),
+            confirmed: BTreeSet::new(),
             registry: None,
             refused_monitors: HashSet::new(),
             behind: None,
@@ -301,9 +335,11 @@ impl Book {
                 waiting.remove(&notice);
             }
         }
+        self.absorb_uploads(change.splits, change.sent_again);
         for (no, members) in change.batches {
             self.put_batch(no, members);
         }
+        self.absorb_write_backs(change.write_backs, change.confirmed);
         for batch in change.answered {
             for notice in self.open_batches.remove(&batch).unwrap_or_default() {
                 self.heard(notice);
@@ -361,7 +397,11 @@ pub struct Round<'a> {
     pub(super) voided: BTreeMap<ClaimId, VoidedClaim>,
     pub(super) void_notices: Vec<OutboxItem>,
     pub(super) delivered: HashSet<(String, Notice)>,
+    /// Batches that end in this round.
     pub(super) answered: BTreeSet<BatchNo>,
+    pub(super) split_now: Vec<Split>,
+    pub(super) write_backs: WriteBacks,
+    pub(super) confirmed: BTreeSet<(BatchNo, SeriesNo)>,
     pub(super) registry: Option<Registry>,
     pub(super) refused_monitors: HashSet<RefusedMonitor>,
     /// Why a witness of this round holds the books to be behind.
@@ -382,6 +422,10 @@ pub struct Change {
     delivered: HashSet<(String, Notice)>,
     batches: Vec<(BatchNo, Vec<Notice>)>,
     answered: BTreeSet<BatchNo>,
+    splits: Vec<Split>,
+    sent_again: Vec<Notice>,
+    write_backs: WriteBacks,
+    confirmed: BTreeSet<(BatchNo, SeriesNo)>,
     lost: Vec<LostRange>,
     registry: Option<Registry>,
     refused_monitors: HashSet<RefusedMonitor>,
@@ -429,6 +473,10 @@ impl Round<'_> {
             delivered: self.delivered,
             batches,
             answered: self.answered,
+            splits: self.split_now,
+            sent_again: self.batch.sent_again.clone(),
+            write_backs: self.write_backs,
+            confirmed: self.confirmed,
             lost: self.batch.lost.clone(),
             behind: self.behind,
             registry: self.registry,

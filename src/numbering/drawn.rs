@@ -4,11 +4,12 @@
 
 use super::{
     book::{Bound, Round},
+    qr::qr_evidence,
     round::{RECORD_VERSION, open_of, tail_of},
 };
 use crate::{
     model::{InvoiceNumber, Position, SeriesNo},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Severity, Violation},
     signer::DeviceAnswer,
     store::{Assignment, Claim, Durable, EventKind, Released, SignedTail, Voided},
 };
@@ -35,8 +36,11 @@ impl Round<'_> {
             return false;
         }
         if let Err(evidence) = self.matches(claim, answer) {
-            self.freeze(claim, &format!("the device's answer does not match: {evidence}"));
+            self.contradicted(claim, &format!("the device's answer does not match: {evidence}"));
             return false;
+        }
+        if let Some(found) = self.qr_of(claim, answer) {
+            self.note_qr(claim, &found);
         }
         let doubt = self.doubt(claim, answer);
         let Ok(position) = self.drew(claim.series, answer) else { return false };
@@ -57,10 +61,16 @@ impl Round<'_> {
         true
     }
 
+    /// What a device says contradicts a claim: nothing is released, the series freezes.
+    pub(super) fn contradicted(&mut self, claim: &Durable<Claim>, evidence: &str) {
+        self.freeze(claim, &format!("{}: {evidence}", Reason::SignerAnswerInvalid));
+    }
+
     /// Takes over where the device stands after an answer, and draws the number's position.
     fn drew(&mut self, no: SeriesNo, answer: &DeviceAnswer) -> Result<Position, Refusal> {
-        let state = &mut self.series_mut(no)?.state;
-        state.device_next.clone_from(&answer.next);
+        let series = self.series_mut(no)?;
+        series.stands_at(answer.next.as_ref());
+        let state = &mut series.state;
         state.last_issue = state.last_issue.max(Some(answer.issue_time));
         let position = state.next_position;
         state.next_position.0 = position.0.saturating_add(1);
@@ -115,7 +125,15 @@ impl Round<'_> {
         if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
             return Err(format!("{what} differs"));
         }
+        let qr = self.qr_of(claim, answer);
+        if let Some(found) = qr.filter(|found| found.severity == Severity::Refuse) {
+            return Err(qr_evidence(&found));
+        }
         self.unheld(&answer.number)
+    }
+
+    fn qr_of(&self, claim: &Claim, answer: &DeviceAnswer) -> Option<Violation> {
+        self.qr_contradiction(claim, (&answer.number, answer.issue_time), &answer.signed)
     }
 
     /// Numbers that became a claim's in this round because a device drew them, voided ones too.
@@ -155,7 +173,7 @@ impl Round<'_> {
         if next != Some(before) {
             let now = next.map_or_else(|| "none".to_owned(), ToString::to_string);
             let moved = format!("its next number went from {before} to {now}");
-            self.freeze(claim, &format!("the device knows no such serial, but {moved}"));
+            self.contradicted(claim, &format!("the device knows no such serial, but {moved}"));
             return false;
         }
         let evidence = format!("serial unknown to the device, next number still {before}");
@@ -165,7 +183,7 @@ impl Round<'_> {
         self.uncount_period(claim.series, claim.totals.amount);
         let Ok(series) = self.series_mut(claim.series) else { return false };
         let event = series.event(EventKind::Released, claim.id, evidence.as_bytes());
-        series.state.device_next = next.cloned();
+        series.stands_at(next);
         self.put_ended(claim.id, claim.series);
         self.bound.insert(claim.request.clone(), Bound::Free);
         self.batch.released.push(Released {
@@ -206,7 +224,7 @@ impl Round<'_> {
             }
             // Its number is another claim's: this one has none.
             Evidence::Issued(answer) => {
-                self.series_mut(claim.series)?.state.device_next.clone_from(&answer.next);
+                self.series_mut(claim.series)?.stands_at(answer.next.as_ref());
                 (None, None)
             }
             Evidence::Nothing { next } if *next == Some(open_of(claim).number) => {
@@ -214,7 +232,7 @@ impl Round<'_> {
                 return refuse("the device issued nothing: its serial is free again".into());
             }
             Evidence::Nothing { next } => {
-                self.series_mut(claim.series)?.state.device_next.clone_from(next);
+                self.series_mut(claim.series)?.stands_at(next.as_ref());
                 (None, None)
             }
         };
@@ -230,13 +248,14 @@ impl Round<'_> {
     /// the device issued past us, now or while we were down. While a claim is open, its end
     /// explains the change or freezes the series itself.
     pub fn device_next(&mut self, no: SeriesNo, next: Option<InvoiceNumber>) {
-        let before = self.series(no).and_then(|series| series.state.device_next.clone());
-        if before == next {
+        let Some(series) = self.series(no) else { return };
+        let before = series.state.device_next.clone();
+        if before == next && series.used_up == next.is_none() {
             return;
         }
         let idle = self.backlog(no).0 == 0;
         let Ok(series) = self.series_mut(no) else { return };
-        series.state.device_next.clone_from(&next);
+        series.stands_at(next.as_ref());
         if let Some(before) = before.filter(|_| idle) {
             let now = next.map_or_else(|| "none".to_owned(), |next| next.to_string());
             self.freeze_series(

@@ -7,9 +7,9 @@
 use super::{Completions, Evidence, Void};
 use crate::{
     clock::Clock,
-    model::{ClaimId, DeviceNo, InvoiceNumber, Kind},
+    model::{ClaimId, DeviceNo, InvoiceNumber, Kind, SeriesNo},
     refusal::{Reason, Refusal},
-    signer::{Finished, Job, Pool, SignerError, Threads},
+    signer::{Finished, Job, Pool, Question, Said, SignerError, Threads},
     store::{Assignment, Claim, Durable, Voided},
 };
 use std::{
@@ -23,6 +23,9 @@ use tokio::sync::oneshot;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Pause between two questions to a device that has no number left: it may have been given some.
+const ASK_USED_UP: Duration = Duration::from_secs(10);
 
 /// What to do with a claim when its time comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,8 @@ struct State {
     /// Those that were asked and have not answered: never two questions at once, so that they
     /// take no slot of a claim.
     asked: HashSet<(DeviceNo, Kind)>,
+    /// Those that have no number left, and when they are asked again.
+    used_up: HashMap<(DeviceNo, Kind), Duration>,
     /// Claims that an operator wants ended by what their device says of them.
     wanted: HashMap<ClaimId, Void>,
     ask_due: Duration,
@@ -113,6 +118,22 @@ impl Finisher {
         state.ask_due = Duration::ZERO;
     }
 
+    /// Asks a device that draws its numbers something, when its turn comes.
+    ///
+    /// # Errors
+    /// What the device, or its queue, says.
+    pub async fn ask(&self, device: DeviceNo, question: Question) -> Said {
+        let (reply, said) = oneshot::channel();
+        let busy = || SignerError::Unavailable {
+            device: device.to_string(),
+            detail: "it takes no questions now".into(),
+        };
+        if self.pool().submit(Job::Ask { device, question, reply }).is_err() {
+            return Err(busy());
+        }
+        said.await.unwrap_or_else(|_| Err(busy()))
+    }
+
     /// Takes a new claim and makes its first attempt.
     pub(super) fn take(&self, claim: Durable<Claim>) {
         self.submit(claim, Attempt::First);
@@ -131,6 +152,17 @@ impl Finisher {
     /// Takes a claim back that stays open: the device answered something that cannot be adopted.
     pub(super) fn keep(&self, claim: Durable<Claim>) {
         self.wait(claim, Attempt::Query, BACKOFF_MAX);
+    }
+
+    /// Tries the open claims of a series again at once, and with the first pause after that: what
+    /// stood against them was looked into.
+    pub fn hurry(&self, series: SeriesNo) {
+        let mut state = self.state();
+        let State { waiting, failures, .. } = &mut *state;
+        for (id, waiting) in waiting.iter_mut().filter(|(_, it)| it.claim.series == series) {
+            waiting.due = Duration::ZERO;
+            failures.remove(id);
+        }
     }
 
     /// Takes a claim back whose void was not made.
@@ -157,14 +189,17 @@ impl Finisher {
     }
 
     fn retry(&self, claim: Durable<Claim>, attempt: Attempt) {
-        let failures = {
-            let mut state = self.state();
-            let failures = state.failures.entry(claim.id).or_default();
-            *failures = failures.saturating_add(1);
-            *failures
-        };
-        let pause = BACKOFF_MIN.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1));
-        self.wait(claim, attempt, pause.min(BACKOFF_MAX));
+        let pause = self.next_pause(claim.id);
+        self.wait(claim, attempt, pause);
+    }
+
+    /// The pause after one more attempt that ended nothing.
+    fn next_pause(&self, claim: ClaimId) -> Duration {
+        let mut state = self.state();
+        let failures = state.failures.entry(claim).or_default();
+        *failures = failures.saturating_add(1);
+        let factor = 1_u32.checked_shl((*failures).min(16)).unwrap_or(1);
+        BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX)
     }
 
     fn wait(&self, claim: Durable<Claim>, attempt: Attempt, pause: Duration) {
@@ -190,6 +225,7 @@ impl Finisher {
             }
             Finished::DeviceIssued { claim, answer } => {
                 self.forget(claim.id);
+                self.stands_at((claim.device, claim.kind), answer.next.as_ref());
                 match self.take_wish(claim.id) {
                     None => self.completions.device_issued(claim, answer),
                     Some(wish) => {
@@ -203,10 +239,11 @@ impl Finisher {
             }
             Finished::Next { device, kind, next } => {
                 self.state().asked.remove(&(device, kind));
+                self.stands_at((device, kind), next.as_ref());
                 self.completions.device_next(device, kind, next);
             }
             Finished::Failed { claim, error: SignerError::AnswerInvalid { detail, .. } } => {
-                self.completions.invalid(claim, format!("SIGNER_ANSWER_INVALID: {detail}"));
+                self.completions.invalid(claim, detail);
             }
             Finished::Failed { claim, error } => {
                 tracing::warn!(claim = claim.id.0, %error, "no signature yet; it is tried again");
@@ -225,11 +262,23 @@ impl Finisher {
                 self.refuse_wish(claim.id);
                 self.retry(claim, Attempt::Query);
             }
+            // Whoever asked may have gone.
+            Finished::Said { said, reply, .. } => drop(reply.send(said)),
             Finished::NextFailed { device, kind, .. } => {
                 let mut state = self.state();
                 state.asked.remove(&(device, kind));
                 state.ask_next.insert((device, kind));
             }
+        }
+    }
+
+    /// A device without a number is asked again after a while: whoever gives it one tells nobody.
+    fn stands_at(&self, series: (DeviceNo, Kind), next: Option<&InvoiceNumber>) {
+        let again = self.clock.elapsed().saturating_add(ASK_USED_UP);
+        let mut state = self.state();
+        match next {
+            None => drop(state.used_up.insert(series, again)),
+            Some(_) => drop(state.used_up.remove(&series)),
         }
     }
 
@@ -260,7 +309,11 @@ impl Finisher {
             sent.saturating_add(quiescence).checked_sub(now).filter(|rest| !rest.is_zero())
         };
         match rest {
-            Some(rest) => self.wait(claim, Attempt::Query, rest),
+            // It may be issued late, and then its caller should not wait for the end of that time.
+            Some(rest) => {
+                let pause = self.next_pause(claim.id);
+                self.wait(claim, Attempt::Query, rest.min(pause));
+            }
             None => {
                 self.forget(claim.id);
                 match self.take_wish(claim.id) {
@@ -288,6 +341,8 @@ impl Finisher {
             let due: Vec<Waiting> = ids.iter().filter_map(|id| state.waiting.remove(id)).collect();
             let ask: Vec<_> = if state.ask_due <= now {
                 state.ask_due = now.saturating_add(Duration::from_secs(1));
+                let State { used_up, ask_next, .. } = &mut *state;
+                ask_next.extend(used_up.extract_if(|_, due| *due <= now).map(|(of, _)| of));
                 let free: Vec<_> = state.ask_next.difference(&state.asked).copied().collect();
                 state.asked.extend(free.iter().copied());
                 state.ask_next.clear();
@@ -357,7 +412,7 @@ fn unsent(job: Job) -> Option<(Durable<Claim>, Attempt)> {
         // Nothing was sent, so the first attempt is still to come.
         Job::Sign(claim) | Job::Issue(claim) => Some((claim, Attempt::First)),
         Job::Query(claim) => Some((claim, Attempt::Query)),
-        Job::Next { .. } => None,
+        Job::Next { .. } | Job::Ask { .. } => None,
     }
 }
 
@@ -383,5 +438,46 @@ mod tests {
         finisher
             .finished(Finished::Failed { claim, error: SignerError::InDoubt { device, detail } });
         assert!(finisher.state().sent[&id] >= lost_at);
+    }
+
+    #[test]
+    fn a_device_without_numbers_is_asked_again_later_until_it_has_some() {
+        let clock = Clock::system();
+        let completions = Completions(Arc::new(Mailbox::new(1)));
+        let finisher =
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 1 });
+        let (device, kind) = (DeviceNo(1), Kind::ENormal);
+        let says = |next| finisher.finished(Finished::Next { device, kind, next });
+        says(None);
+        assert!(finisher.state().used_up[&(device, kind)] > clock.elapsed());
+        finisher.tick();
+        assert!(finisher.state().ask_next.is_empty(), "not yet");
+        let mut state = finisher.state();
+        (state.ask_due, state.used_up) =
+            (Duration::ZERO, HashMap::from([((device, kind), Duration::ZERO)]));
+        drop(state);
+        finisher.tick();
+        // No such device is in the pool, so the question is still to be asked.
+        assert!(finisher.state().ask_next.contains(&(device, kind)));
+        says(Some(InvoiceNumber { code: String::new(), number: 1 }));
+        assert!(finisher.state().used_up.is_empty());
+    }
+
+    #[test]
+    fn a_claim_of_an_unfrozen_series_is_due_at_once_and_the_others_wait() {
+        let clock = Clock::system();
+        let completions = Completions(Arc::new(Mailbox::new(1)));
+        let finisher =
+            Finisher::new(completions, clock.clone(), Threads { software: 1, devices_max: 1 });
+        let claim = laws::device_claim();
+        let (id, series) = (claim.id, claim.series);
+        finisher.keep(claim);
+        let due = |finisher: &Finisher| finisher.state().waiting[&id].due;
+        let kept = due(&finisher);
+        assert!(kept > clock.elapsed(), "it waits as long as any");
+        finisher.hurry(SeriesNo(series.0 + 1));
+        assert_eq!(due(&finisher), kept, "another series is none of its business");
+        finisher.hurry(series);
+        assert_eq!(due(&finisher), Duration::ZERO);
     }
 }

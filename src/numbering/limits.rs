@@ -10,6 +10,7 @@ use super::book::{Book, Round};
 use crate::{
     contract::Checked,
     model::{ClaimId, Color, CstTime, DeviceNo, Fen, Kind, SeriesNo},
+    pb::v1 as pb,
     refusal::{Reason, Refusal},
     registry::{MonitorFacts, ZeroLimit},
     store::{OfflineItem, Period},
@@ -185,6 +186,21 @@ impl Load<'_> {
         }
     }
 
+    /// What is left at `now`, as every contract has it.
+    #[must_use]
+    pub fn budget_to_wire(&self, now: CstTime) -> pb::OfflineBudget {
+        let left = self.budget(now);
+        let fen = |amount: Option<Fen>| amount.map(|amount| amount.0);
+        pb::OfflineBudget {
+            seconds_left: left.seconds,
+            count_left: left.count,
+            blue_fen_left: fen(left.blue),
+            red_fen_left: fen(left.red),
+            undelivered: self.offline.count,
+            oldest: self.offline.oldest.map_or_else(String::new, CstTime::rfc3339),
+        }
+    }
+
     /// When the oldest undelivered invoice has waited too long.
     fn offline_until(&self) -> Option<CstTime> {
         let hours = self.zero.limit(self.facts?.offline_hours, |hours| hours == 0)?;
@@ -202,7 +218,8 @@ impl Load<'_> {
 #[derive(Debug, Default)]
 pub(super) struct OfflineBook {
     items: HashMap<ClaimId, OfflineItem>,
-    series: HashMap<SeriesNo, (Offline, BTreeSet<ClaimId>)>,
+    /// With the claims by time: a clock that was set back may stamp a later claim earlier.
+    series: HashMap<SeriesNo, (Offline, BTreeSet<(CstTime, ClaimId)>)>,
 }
 
 impl OfflineBook {
@@ -210,7 +227,7 @@ impl OfflineBook {
         if self.items.insert(claim, item).is_none() {
             let (sums, claims) = self.series.entry(item.series).or_default();
             sums.add(item.amount, item.at);
-            claims.insert(claim);
+            claims.insert((item.at, claim));
         }
     }
 
@@ -218,12 +235,14 @@ impl OfflineBook {
     pub(super) fn take(&mut self, claim: ClaimId) -> Option<SeriesNo> {
         let item = self.items.remove(&claim)?;
         let (sums, claims) = self.series.get_mut(&item.series)?;
-        claims.remove(&claim);
+        claims.remove(&(item.at, claim));
         sums.take(item.amount);
-        // Claims are numbered in the order of their time.
-        let oldest = claims.first().and_then(|claim| self.items.get(claim));
-        sums.oldest = oldest.map(|item| item.at);
+        sums.oldest = claims.first().map(|(at, _)| *at);
         Some(item.series)
+    }
+
+    pub(super) fn series_of(&self, claim: ClaimId) -> Option<SeriesNo> {
+        self.items.get(&claim).map(|item| item.series)
     }
 
     pub(super) fn of(&self, series: SeriesNo) -> Offline {

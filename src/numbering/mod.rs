@@ -4,6 +4,7 @@
 //! Invariants: nothing outside the actor sees state before its commit; a claim goes from its commit
 //! to the finisher without passing through the call, so that a caller who hangs up cannot lose it.
 
+mod access;
 mod actor;
 mod backup;
 mod book;
@@ -16,11 +17,13 @@ mod mailbox;
 mod monitor;
 mod operate;
 mod outcome;
+mod qr;
 mod red;
 mod round;
 #[cfg(test)]
 mod tests;
 mod time;
+mod upload;
 mod void;
 mod witness;
 mod work;
@@ -34,6 +37,7 @@ pub use monitor::Taken;
 pub use operate::{NewDevice, NewSegment};
 pub use outcome::{ASK_AFTER, IssuedInvoice, Outcome, Told, VoidedClaim, Wait};
 pub use round::{Decision, Resolved};
+pub use upload::Heard;
 pub use void::VoidWish;
 pub use witness::{SeriesWitness, Skipped};
 
@@ -42,7 +46,7 @@ use crate::{
     contract::{Checked, Draft},
     model::{ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, RequestKey, TaxpayerNo},
     refusal::{Reason, Refusal},
-    registry::Registry,
+    registry::{MonitorFacts, Registry, ZeroLimit},
     signer::{DeviceAnswer, Signed},
     store::{Binding, Books, Claim, Durable, Found, Period, StoreError, Voided},
 };
@@ -331,10 +335,17 @@ impl Numbering {
         (load(&self.shared.commits), load(&self.shared.open), load(&self.shared.undelivered))
     }
 
-    /// What of a series is offline and what counts against its cumulative limits, as committed.
+    /// What counts against the limits of a series, as committed, beside what was told of them.
     #[must_use]
-    pub fn load_of(&self, device: DeviceNo, kind: Kind) -> (Offline, Period) {
-        self.shared.loads.get(&(device, kind)).map_or_else(Default::default, |load| *load)
+    pub fn load_of<'a>(
+        &self,
+        device: DeviceNo,
+        kind: Kind,
+        (facts, zero): (Option<&'a MonitorFacts>, ZeroLimit),
+    ) -> Load<'a> {
+        let load = self.shared.loads.get(&(device, kind));
+        let (offline, period) = load.map_or_else(Default::default, |load| *load);
+        Load { facts, zero, offline, period }
     }
 
     /// No more work; what is queued is still done.

@@ -5,6 +5,7 @@
 
 use super::book::Round;
 use crate::{
+    model::{DeviceNo, Kind, SeriesNo},
     refusal::{Reason, Refusal},
     registry::{Monitor, ToldBy},
     store::RegistryChange,
@@ -40,18 +41,31 @@ impl Round<'_> {
                 self.registry_mut().put_monitor(monitor.clone());
                 self.batch.registry.push(RegistryChange::Monitor(monitor));
             }
-            Taken::Refused(why) if !self.book.refused_monitors.contains(&key(&monitor)) => {
-                self.refused_monitors.insert(key(&monitor));
-                self.put_incident((series, None), &format!("monitor data refused: {why}"));
-            }
-            Taken::Refused(_) | Taken::Known | Taken::Stale => {}
+            Taken::Refused(why) => self.report_monitor((series, key(&monitor)), why),
+            Taken::Known | Taken::Stale => {}
         }
         Ok(taken)
     }
 }
 
+impl Round<'_> {
+    /// Notes that monitor data of a device and kind cannot be read: an incident, once until the
+    /// next start.
+    pub fn refuse_monitor(&mut self, (device, kind): (DeviceNo, Kind), why: &str) {
+        if let Some(series) = self.series_of(device, kind) {
+            self.report_monitor((series, (device, kind, u64::MAX)), why);
+        }
+    }
+
+    fn report_monitor(&mut self, (series, key): (SeriesNo, RefusedMonitor), why: &str) {
+        if !self.book.refused_monitors.contains(&key) && self.refused_monitors.insert(key) {
+            self.put_incident((series, None), &format!("monitor data refused: {why}"));
+        }
+    }
+}
+
 /// What tells refused data apart: the same again is no new incident.
-pub(super) type RefusedMonitor = (crate::model::DeviceNo, crate::model::Kind, u64);
+pub(super) type RefusedMonitor = (DeviceNo, Kind, u64);
 
 fn key(monitor: &Monitor) -> RefusedMonitor {
     (monitor.device, monitor.kind, monitor.facts.version)
@@ -82,7 +96,7 @@ fn judge(known: &Monitor, told: &Monitor) -> Taken {
 mod tests {
     use super::*;
     use crate::{
-        model::{CstTime, DeviceNo, Kind},
+        model::CstTime,
         registry::{MonitorFacts, monitor::tests::facts},
     };
 

@@ -2,24 +2,18 @@
 
 use super::book::{Round, Series, unreadable};
 use crate::{
-    clock,
     model::{
-        BatchNo, ClaimId, CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo,
-        SeriesNo, TaxpayerNo,
+        CstTime, DeviceNo, InvoiceNumber, Kind, PlatformNo, Position, SegmentNo, SeriesNo,
+        TaxpayerNo,
     },
     refusal::{Reason, Refusal},
     registry::{
-        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Platform, Route, Taxpayer,
+        BackendKind, Certificate, Device, DeviceConnection, Forbidden, KeyHash, Platform, Route,
+        Taxpayer,
     },
-    store::{
-        AuditEntry, DeliveryBatch, Incident, Notice, Period, ReceiptRecord, RegistryChange,
-        SegmentState, SeriesState, Told,
-    },
+    store::{AuditEntry, Period, RegistryChange, SegmentState, SeriesState},
 };
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A device to be made.
 #[derive(Debug, Clone)]
@@ -67,7 +61,7 @@ fn exists(what: &str, id: &str) -> Refusal {
     Refusal::new(Reason::AlreadyExists, format!("{what} {id} exists already"))
 }
 
-fn absent(what: &str, id: &str) -> Refusal {
+pub(super) fn absent(what: &str, id: &str) -> Refusal {
     Refusal::new(Reason::NotFound, format!("there is no {what} {id}"))
 }
 
@@ -137,33 +131,12 @@ impl Round<'_> {
             id: id.to_owned(),
             name: name.to_owned(),
             province: province.to_owned(),
+            forbidden: Forbidden::default(),
         };
         self.registry_mut().put_taxpayer(taxpayer.clone());
         self.batch.registry.push(RegistryChange::Taxpayer(taxpayer.clone()));
         self.audit(actor, format!("add taxpayer {id}"));
         Ok(taxpayer)
-    }
-
-    /// Lets a platform act for a taxpayer. Binding twice changes nothing.
-    ///
-    /// # Errors
-    /// `NotFound` for either.
-    pub fn add_binding(
-        &mut self,
-        actor: &str,
-        platform_id: &str,
-        taxpayer_id: &str,
-    ) -> Result<(), Refusal> {
-        let registry = self.registry();
-        let platform = registry.platform_by_id(platform_id);
-        let platform = platform.ok_or_else(|| absent("platform", platform_id))?.no;
-        let taxpayer = registry.taxpayer_by_id(taxpayer_id);
-        let taxpayer = taxpayer.ok_or_else(|| absent("taxpayer", taxpayer_id))?.no;
-        if self.registry_mut().bindings.insert((platform, taxpayer)) {
-            self.batch.registry.push(RegistryChange::Binding(platform, taxpayer));
-            self.audit(actor, format!("bind platform {platform_id} to taxpayer {taxpayer_id}"));
-        }
-        Ok(())
     }
 
     /// Makes a device and its series.
@@ -229,14 +202,17 @@ impl Round<'_> {
         Ok(device)
     }
 
-    /// Lets a device's PIN be presented again. `record` is the setting that says so.
+    /// Lets a device go on that stopped because of its PIN. `record` is the setting that lets the
+    /// PIN be presented again, where we are the one who does.
     pub fn unlock_device(
         &mut self,
         actor: &str,
         (id, reason): (&str, &str),
-        (key, value): (String, Vec<u8>),
+        record: Option<(String, Vec<u8>)>,
     ) {
-        self.put_setting(key, value);
+        if let Some((key, value)) = record {
+            self.put_setting(key, value);
+        }
         self.audit(actor, format!("unlock device {id}: {reason}"));
     }
 
@@ -348,68 +324,5 @@ impl Round<'_> {
         self.series_mut(no)?.state.frozen = None;
         self.audit(actor, format!("unfreeze series {no} of {device_id}: {reason}"));
         Ok(no)
-    }
-
-    /// Freezes the membership of a batch for one province; none when nothing waits.
-    pub fn freeze_batch(&mut self, province: &str, count_max: usize) -> Option<DeliveryBatch> {
-        let waiting = self.book.outbox.get(province)?;
-        let busy: HashSet<ClaimId> = self.book.reds.values().copied().collect();
-        let free = waiting
-            .iter()
-            .copied()
-            .filter(|notice| !self.delivered.contains(&(province.to_owned(), *notice)))
-            .filter(|notice| !self.waits(*notice, &busy));
-        let members: Vec<Notice> = free.take(count_max).collect();
-        if members.is_empty() {
-            return None;
-        }
-        self.last.batch = self.last.batch.saturating_add(1);
-        self.delivered.extend(members.iter().map(|notice| (province.to_owned(), *notice)));
-        let batch = DeliveryBatch {
-            no: BatchNo(self.last.batch),
-            id: clock::random(),
-            province: province.to_owned(),
-            members,
-            at: self.now,
-        };
-        self.batch.deliveries.push(batch.clone());
-        Some(batch)
-    }
-
-    /// Whether the authority must hear something else first: a red letter waits for the receipt of
-    /// its blue invoice, a void for the one of its invoice, and the void of a blue invoice for all
-    /// that is to be told of its red letters. `busy` are the blue invoices of those.
-    fn waits(&self, notice: Notice, busy: &HashSet<ClaimId>) -> bool {
-        let claim = notice.claim;
-        match notice.told {
-            Told::End => {
-                let blue = self.book.reds.get(&claim);
-                blue.is_some_and(|blue| self.book.is_on_its_way(Notice::end(*blue)))
-            }
-            Told::InvoiceVoid => {
-                busy.contains(&claim) || self.book.is_on_its_way(Notice::end(claim))
-            }
-        }
-    }
-
-    /// Stores a verified receipt. One for a batch that is answered already changes nothing.
-    pub fn put_receipt(&mut self, mut record: ReceiptRecord) {
-        let open = self.book.open_batches.contains_key(&record.batch);
-        if !open || !self.answered.insert(record.batch) {
-            return;
-        }
-        record.at = self.now;
-        for rejection in &record.rejected {
-            let what = match rejection.notice.told {
-                Told::End => "it",
-                Told::InvoiceVoid => "its void",
-            };
-            let text = format!("the authority rejected {what}: {}", rejection.message);
-            let claim = rejection.notice.claim;
-            tracing::error!(claim = claim.0, "incident: {text}");
-            let claim = Some(claim);
-            self.batch.incidents.push(Incident { at: self.now, series: None, claim, text });
-        }
-        self.batch.receipts.push(record);
     }
 }

@@ -5,6 +5,7 @@ use super::{
     book::{Bound, Open, Round, Series, unreadable},
     drawn::Evidence,
     outcome::{IssuedInvoice, Outcome},
+    qr::qr_evidence,
     red::Hold,
     void::voided_of,
 };
@@ -13,8 +14,8 @@ use crate::{
     contract::{Checked, ContentDigest, Draft, digest},
     model::{ClaimId, CstTime, DeviceSerial, InvoiceNumber, Position, RequestKey, SeriesNo},
     pb::v1 as pb,
-    refusal::{Reason, Refusal},
-    registry::Device,
+    refusal::{Reason, Refusal, Severity},
+    registry::{Device, Operation},
     signer::Signed,
     store::{
         Assignment, Binding, Claim, ClaimHead, ClosedSerial, Counted, Durable, EventKind, Fate,
@@ -78,7 +79,8 @@ impl Round<'_> {
             if self.backlog(series).0 > 0 {
                 return Ok(Decision::Park(series, Box::new(checked)));
             }
-            let made = self.claim_by_device(key, checked, (series, stamp, hold.as_ref()))?;
+            let next = self.next_of_device(series, &device)?;
+            let made = self.claim_by_device(key, checked, next, (series, stamp, hold.as_ref()))?;
             self.take_hold(hold);
             return Ok(made);
         }
@@ -95,7 +97,7 @@ impl Round<'_> {
         let (device, series, _) = self.ready(checked)?;
         self.hold(checked)?;
         if device.backend.draws_numbers() {
-            return self.next_of_device(series).map(drop);
+            return self.next_of_device(series, &device).map(drop);
         }
         self.numbers_left(series, &device)
     }
@@ -109,7 +111,7 @@ impl Round<'_> {
         let series = self.series_of(device.no, checked.kind).ok_or_else(|| no_numbers(&device))?;
         let stamp = self.stamp(series, checked)?;
         let (_, oldest) = self.backlog(series);
-        self.check_backlog(self.slots_taken(&device), oldest)?;
+        self.check_backlog(&device, oldest)?;
         self.not_frozen(series)?;
         self.within_limits(series, checked, stamp)?;
         Ok((device, series, stamp))
@@ -121,11 +123,16 @@ impl Round<'_> {
     }
 
     /// What a device that draws numbers will draw next.
-    fn next_of_device(&self, no: SeriesNo) -> Result<InvoiceNumber, Refusal> {
-        let next = self.series(no).and_then(|series| series.state.device_next.clone());
-        next.ok_or_else(|| {
-            Refusal::new(Reason::DeviceUnavailable, "the device has not said its next number")
-        })
+    fn next_of_device(&self, no: SeriesNo, device: &Device) -> Result<InvoiceNumber, Refusal> {
+        let series = self.series(no);
+        if let Some(next) = series.and_then(|series| series.state.device_next.clone()) {
+            return Ok(next);
+        }
+        if series.is_some_and(|series| series.used_up) {
+            return Err(no_numbers(device));
+        }
+        let hint = format!("virtual device {} has not said its next number", device.id);
+        Err(Refusal::new(Reason::DeviceUnavailable, hint))
     }
 
     /// What a bound serial is answered with; none when it is free.
@@ -159,8 +166,12 @@ impl Round<'_> {
         if !platform.is_some_and(|platform| platform.enabled) {
             return Err(Refusal::new(Reason::PlatformSuspended, "the platform is suspended"));
         }
-        if !registry.bindings.contains(&(checked.platform, checked.taxpayer)) {
-            return Err(Refusal::new(Reason::TaxpayerNotBound, "the taxpayer is not bound"));
+        let asker = (checked.platform, checked.taxpayer);
+        registry.may(asker, Operation::issuing(checked.color))?;
+        let taxpayer = registry.taxpayers.get(&checked.taxpayer);
+        if taxpayer.is_some_and(|taxpayer| taxpayer.forbidden.forbids(checked.kind)) {
+            let hint = "the taxpayer is forbidden to issue this kind of invoice";
+            return Err(Refusal::new(Reason::TaxpayerForbidden, hint));
         }
         let device = registry.devices.get(&checked.device);
         let device = device.filter(|device| device.taxpayer == checked.taxpayer && device.enabled);
@@ -188,15 +199,17 @@ impl Round<'_> {
         Ok(stamp)
     }
 
-    fn check_backlog(&self, open: usize, oldest: Option<CstTime>) -> Result<(), Refusal> {
-        let limits = &self.book.limits;
+    fn check_backlog(&self, device: &Device, oldest: Option<CstTime>) -> Result<(), Refusal> {
+        let (limits, open) = (&self.book.limits, self.slots_taken(device));
+        let device = &device.id;
         if open >= limits.open_claims_max {
-            let hint = format!("{open} invoices of this device wait for their signature");
+            let hint =
+                format!("{open} invoices of virtual device {device} wait for their signature");
             return Err(Refusal::new(Reason::SeriesBacklog, hint));
         }
         let age = oldest.map_or(0, |oldest| self.now.unix().saturating_sub(oldest.unix()));
         if age > limits.oldest_open_max_s {
-            let hint = format!("the oldest open claim of this series is {age} s old");
+            let hint = format!("the oldest open claim of virtual device {device} is {age} s old");
             return Err(Refusal::new(Reason::SeriesBacklog, hint));
         }
         Ok(())
@@ -263,9 +276,9 @@ impl Round<'_> {
         &mut self,
         key: RequestKey,
         checked: Checked,
+        next: InvoiceNumber,
         (no, stamp, hold): (SeriesNo, CstTime, Option<&Hold>),
     ) -> Result<Decision, Refusal> {
-        let next = self.next_of_device(no)?;
         let id = self.next_claim();
         let device_serial = DeviceSerial(clock::random_text(DEVICE_SERIAL_LEN));
         let head = ClaimHead::encode(&pb::Invoice {
@@ -338,13 +351,27 @@ impl Round<'_> {
     }
 
     /// Saves a signature. One that comes for a claim which is not open any more is an incident and
-    /// leaves the proxy nowhere.
-    pub fn sign(&mut self, claim: &Durable<Claim>, signed: &Signed) {
+    /// leaves the proxy nowhere. Says whether the claim has ended: it stays open, and its series
+    /// freezes, when the profile lets no code pass that contradicts its invoice.
+    pub fn sign(&mut self, claim: &Durable<Claim>, signed: &Signed) -> bool {
         if self.open(claim.id).is_none() {
-            return self.incident(claim, "a signature came for a claim that is not open");
+            self.incident(claim, "a signature came for a claim that is not open");
+            return true;
+        }
+        let number = open_of(claim).number;
+        let qr = self.qr_contradiction(claim, (&number, claim.claimed_at), signed);
+        match &qr {
+            Some(found) if found.severity == Severity::Refuse => {
+                let evidence = qr_evidence(found);
+                self.freeze(claim, &format!("SIGNER_ANSWER_INVALID: {evidence}"));
+                return false;
+            }
+            Some(found) => self.note_qr(claim, found),
+            None => {}
         }
         let tail = SignedTail::encode(&tail_of(signed));
         self.put_issued(claim, tail, None);
+        true
     }
 
     pub(super) fn put_issued(

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     contract::{VoidCase, may_void},
-    model::{CstTime, InvoiceNumber, RequestKey},
+    model::{CstTime, Fen, InvoiceNumber, RequestKey},
     refusal::{Reason, Refusal},
+    registry::Operation,
     store::{Balance, Counted, EventKind, Fate, Found, InvoiceVoid, Notice, OutboxItem, UsageKey},
 };
 
@@ -24,6 +25,8 @@ pub struct VoidWish {
     pub number: InvoiceNumber,
     /// Why; kept for ever.
     pub reason: String,
+    /// Total without tax of the invoice that is meant; `None`: it was not said.
+    pub amount: Option<Fen>,
 }
 
 impl VoidWish {
@@ -74,6 +77,15 @@ fn not_allowed(hint: impl Into<String>) -> Refusal {
     Refusal::new(Reason::VoidNotAllowed, hint)
 }
 
+/// Whether the invoice has the amount that the wish names.
+fn is_meant(wish: &VoidWish, found: &Found) -> Result<(), Refusal> {
+    let (said, is) = (wish.amount, found.totals().amount);
+    let Some(said) = said.filter(|said| *said != is) else { return Ok(()) };
+    let off = i128::from(said.0).abs_diff(is.0.into());
+    let hint = format!("amount_fen: differs by {off} fen from the invoice's total without tax");
+    Err(Refusal::new(Reason::TotalAmountMismatch, hint))
+}
+
 impl Numbering {
     /// Voids an issued invoice, or says how it was voided before.
     ///
@@ -99,8 +111,9 @@ impl Round<'_> {
     /// Voids an issued invoice, or says how it was voided before.
     ///
     /// # Errors
-    /// `SerialConflict`, `NotFound`, `VoidNotAllowed`, `OperationNotAllowed`, the round's gate, or
-    /// when the books cannot be read. Nothing was changed.
+    /// `SerialConflict`, `NotFound`, `VoidNotAllowed`, `OperationNotAllowed`,
+    /// `TotalAmountMismatch`, the round's gate, or when the books cannot be read. Nothing was
+    /// changed.
     pub fn void_invoice(&mut self, wish: &VoidWish) -> Result<VoidedClaim, Refusal> {
         let (found, known) = self.looked_up(wish)?;
         if let Some(known) = known {
@@ -119,6 +132,7 @@ impl Round<'_> {
         let at = self.now.max(place.at);
         may_void(self.void_case(&found, place.at), at)?;
         self.not_drawn(&found)?;
+        is_meant(wish, &found)?;
         let draft = found.draft().map_err(|error| unreadable(&error))?;
         self.no_red_stands(&found, &Balance::of(&draft))?;
         self.give_back(found.red_of(), &draft)?;
@@ -165,10 +179,7 @@ impl Round<'_> {
         if !platform.is_some_and(|platform| platform.enabled) {
             return Err(Refusal::new(Reason::PlatformSuspended, "the platform is suspended"));
         }
-        if !registry.bindings.contains(&(wish.request.platform, wish.request.taxpayer)) {
-            return Err(Refusal::new(Reason::TaxpayerNotBound, "the taxpayer is not bound"));
-        }
-        Ok(())
+        registry.may((wish.request.platform, wish.request.taxpayer), Operation::Void)
     }
 
     /// What the rules look at. Reports (抄报) of periods are not kept yet: the report of the

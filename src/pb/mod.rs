@@ -7,6 +7,7 @@ pub mod codec;
     clippy::allow_attributes_without_reason,
     clippy::too_many_lines,
     clippy::as_conversions,
+    clippy::large_enum_variant,
     reason = "generated"
 )]
 pub mod v1 {

@@ -37,7 +37,9 @@ impl Pipeline {
         let result = match outcome {
             Outcome::Issued(issued) => {
                 let delivered = self.delivered(Notice::end(issued.claim))?;
-                Wire::Issued(self.issued(issued.claim, &issued.bytes, &delivered)?)
+                let mut told = self.issued(issued.claim, &issued.bytes, &delivered)?;
+                told.budget = told.invoice.as_ref().and_then(|it| self.budget_of(it)).map(Box::new);
+                Wire::Issued(told)
             }
             Outcome::InDoubt { ask_after } => return Ok(in_doubt_for(ask_after)),
             Outcome::Voided(voided) => Wire::Voided(self.voided(&voided)?),
@@ -58,7 +60,7 @@ impl Pipeline {
             .map_err(|error| unreadable(claim, &error.to_string()))?;
         let issued_at = CstTime::parse(&invoice.issue_time);
         let delivery = self.delivery(delivered, issued_at);
-        Ok(pb::Issued { invoice: Some(invoice), delivery: Some(delivery) })
+        Ok(pb::Issued { invoice: Some(invoice), delivery: Some(delivery), budget: None })
     }
 
     pub(super) fn delivered(&self, notice: Notice) -> Result<Delivered, Refusal> {

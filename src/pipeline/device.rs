@@ -1,15 +1,13 @@
-//! DescribeDevice, ListRates and GetMonitor: what is known of a device of the caller's
-//! taxpayers. Of any other device nothing is told, not even whether it exists.
+//! DescribeDevice and ListRates: what is known of a device of the caller's taxpayers. Of any other
+//! device nothing is told, not even whether it exists.
 
 use super::Pipeline;
 use crate::{
     contract::{Profile, RateVerdict},
     identity::PeerCertificate,
-    model::{CstTime, Fen, Kind},
-    numbering::Load,
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    registry::{Device, Monitor, ToldBy},
+    registry::{Device, Operation},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -36,7 +34,7 @@ impl Pipeline {
         })
     }
 
-    /// The rates that were told of the device; until then those of its profile that are valid today.
+    /// The rates that were told of the device; until then those of its profile, valid today.
     pub(super) fn device_rates(
         &self,
         peer: Option<&PeerCertificate>,
@@ -59,27 +57,6 @@ impl Pipeline {
         Ok(pb::ListRatesResponse { rates_millionths: Vec::from_iter(ascending), source })
     }
 
-    /// Monitor data as it was last told, with what is left of the offline budget now.
-    pub(super) fn device_monitor(
-        &self,
-        peer: Option<&PeerCertificate>,
-        request: &pb::GetMonitorRequest,
-    ) -> Result<pb::GetMonitorResponse, Refusal> {
-        let device = self.own_device(peer, &request.device_id)?;
-        let kind = Kind::from_wire(request.kind).filter(|kind| device.kinds.contains(kind));
-        let kind = kind.ok_or_else(|| {
-            Refusal::new(Reason::NotFound, "kind must be one that the device may issue")
-        })?;
-        let registry = self.numbering.registry();
-        let monitor = registry.monitor(device.no, kind).ok_or_else(|| {
-            Refusal::new(Reason::NotFound, "no monitor data has been told of the device yet")
-        })?;
-        let (offline, period) = self.numbering.load_of(device.no, kind);
-        let zero = self.profile(&device)?.limits.zero;
-        let load = Load { facts: Some(&monitor.facts), zero, offline, period };
-        Ok(monitor_to_wire(monitor, &load, self.clock.now()))
-    }
-
     /// A device of the caller's taxpayers.
     pub(super) fn own_device(
         &self,
@@ -88,42 +65,10 @@ impl Pipeline {
     ) -> Result<Arc<Device>, Refusal> {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
-        let bound =
-            |device: &&Arc<Device>| registry.bindings.contains(&(platform.no, device.taxpayer));
-        registry.device_by_id(device_id).filter(bound).cloned().ok_or_else(not_found)
-    }
-}
-
-fn monitor_to_wire(monitor: &Monitor, load: &Load<'_>, now: CstTime) -> pb::GetMonitorResponse {
-    let facts = &monitor.facts;
-    let fen = |amount: Option<Fen>| amount.map(|amount| amount.0);
-    let left = load.budget(now);
-    pb::GetMonitorResponse {
-        single_limit_fen: fen(facts.single_limit),
-        issue_deadline: facts.issue_deadline.map_or_else(String::new, CstTime::rfc3339),
-        blue_limit_fen: fen(facts.blue_limit),
-        red_limit_fen: fen(facts.red_limit),
-        red_days: facts.red_days,
-        red_needs_original: facts.red_needs_original,
-        upload_day: facts.upload_day,
-        offline_hours: facts.offline_hours,
-        offline_count: facts.offline_count,
-        offline_blue_fen: fen(facts.offline_blue),
-        offline_red_fen: fen(facts.offline_red),
-        told_at: monitor.told_at.rfc3339(),
-        source: match monitor.told_by {
-            ToldBy::Device => pb::MonitorSource::Device.into(),
-            ToldBy::Authority => pb::MonitorSource::Authority.into(),
-        },
-        budget: Some(pb::OfflineBudget {
-            seconds_left: left.seconds,
-            count_left: left.count,
-            blue_fen_left: fen(left.blue),
-            red_fen_left: fen(left.red),
-            undelivered: load.offline.count,
-            oldest: load.offline.oldest.map_or_else(String::new, CstTime::rfc3339),
-        }),
-        locked: load.lock(now).map_or_else(String::new, |why| why.reason.name().to_owned()),
+        let bound = |device: &&Arc<Device>| registry.is_bound((platform.no, device.taxpayer));
+        let device = registry.device_by_id(device_id).filter(bound).ok_or_else(not_found)?;
+        registry.may((platform.no, device.taxpayer), Operation::Device)?;
+        Ok(Arc::clone(device))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     model::{ClaimId, CstTime},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
+    registry::Operation,
     store::{ListOwner, ListPage, Listed, Place},
 };
 use std::time::Duration;
@@ -39,7 +40,8 @@ impl Pipeline {
         let query = Query::parse(owner, request)?;
         let _permit = self.admission.admit(deadline)?;
         // Once bound, a platform keeps reading what it issued.
-        if !registry.bindings.contains(&(platform.no, taxpayer)) && !self.has_any(owner).await? {
+        registry.may_read((platform.no, taxpayer), Operation::List)?;
+        if !registry.is_bound((platform.no, taxpayer)) && !self.has_any(owner).await? {
             return Err(not_bound());
         }
         let after = self.after(&query, &request.cursor).await?;

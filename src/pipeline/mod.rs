@@ -7,6 +7,7 @@ mod cursor;
 mod device;
 mod issue;
 mod list;
+mod monitor;
 mod query;
 mod red;
 mod stock;

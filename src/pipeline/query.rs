@@ -10,7 +10,7 @@ use crate::{
     numbering::{Known, Outcome},
     pb::v1 as pb,
     refusal::Refusal,
-    registry::Registry,
+    registry::{Operation, Registry},
 };
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ impl Pipeline {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
         let key = request_key(&registry, &platform, asked)?;
+        registry.may_read((key.platform, key.taxpayer), Operation::Query)?;
         let known = self.numbering.ask(&key)?;
         self.told(&registry, (key.platform, key.taxpayer), known)
     }
@@ -39,6 +40,7 @@ impl Pipeline {
         let platform = self.platform(&registry, peer)?;
         let taxpayer = taxpayer(&registry, taxpayer_id).ok_or_else(not_bound)?;
         let asker = (platform.no, taxpayer);
+        registry.may_read(asker, Operation::Query)?;
         let known = self.numbering.ask_number(asker, number).await?;
         self.told(&registry, asker, known)
     }
@@ -54,7 +56,7 @@ impl Pipeline {
         self.wire(match known {
             Some(Known::Done(outcome)) => outcome,
             Some(Known::Open(_)) => Outcome::in_doubt(),
-            None if registry.bindings.contains(&asker) => Outcome::Unknown,
+            None if registry.is_bound(asker) => Outcome::Unknown,
             None => return Err(not_bound()),
         })
     }
@@ -70,14 +72,14 @@ impl Pipeline {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
         let key = request_key(&registry, &platform, asked)?;
+        let asker = (key.platform, key.taxpayer);
+        registry.may_read(asker, Operation::Query)?;
         let permit = self.admission.admit(deadline)?;
         if let Some(known) = self.numbering.ask(&key)? {
             let outcome = self.ended(known, permit.left()).await?;
             return self.wire(outcome);
         }
-        if !registry.bindings.contains(&(key.platform, key.taxpayer)) {
-            return Err(not_bound());
-        }
+        registry.may(asker, Operation::Query)?;
         let resolved = self.numbering.resolve(key, permit.left()).await?;
         self.wire(resolved.within(permit.left()).await?)
     }
@@ -89,7 +91,7 @@ impl Pipeline {
     ) -> Result<pb::GetSelfResponse, Refusal> {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
-        let bound = registry.bindings.iter().filter(|(no, _)| *no == platform.no);
+        let bound = registry.bindings.keys().filter(|(no, _)| *no == platform.no);
         let taxpayers = bound.filter_map(|(_, taxpayer)| registry.taxpayers.get(taxpayer));
         let mut taxpayer_ids: Vec<_> = taxpayers.map(|taxpayer| taxpayer.id.clone()).collect();
         taxpayer_ids.sort_unstable();

@@ -9,6 +9,7 @@ use crate::{
     model::InvoiceNumber,
     pb::v1 as pb,
     refusal::{Reason, Refusal},
+    registry::Operation,
 };
 
 impl Pipeline {
@@ -21,6 +22,7 @@ impl Pipeline {
         let registry = self.numbering.registry();
         let platform = self.platform(&registry, peer)?;
         let taxpayer = taxpayer(&registry, &asked.taxpayer_id).ok_or_else(not_bound)?;
+        registry.may_read((platform.no, taxpayer), Operation::Red)?;
         let number = InvoiceNumber::parse_number(&asked.number).ok_or_else(|| {
             Refusal::new(Reason::FieldInvalid, "number: 8 digits are needed, with leading zeros")
         })?;

@@ -8,6 +8,7 @@ use crate::{
     model::Color,
     pb::v1 as pb,
     refusal::{Reason, Refusal},
+    registry::Operation,
     report::{Filter, Sums, Window, summarise, wire_line},
     store::ListOwner,
 };
@@ -28,7 +29,8 @@ impl Pipeline {
         let permit = self.admission.admit(deadline)?;
         let owner = ListOwner { taxpayer, platform };
         // Once bound, a platform keeps reading what it issued.
-        if !registry.bindings.contains(&(platform, taxpayer)) && !self.has_any(owner).await? {
+        registry.may_read((platform, taxpayer), Operation::List)?;
+        if !registry.is_bound((platform, taxpayer)) && !self.has_any(owner).await? {
             return Err(not_bound());
         }
         let filter =

@@ -2,10 +2,10 @@
 
 use crate::{
     contract::Target,
-    model::{Kind, RequestKey, Serial, TaxpayerNo},
+    model::{Color, Kind, RequestKey, Serial, TaxpayerNo},
     pb::v1 as pb,
     refusal::{Reason, Refusal},
-    registry::{Device, Platform, Registry},
+    registry::{Device, Operation, Platform, Registry},
 };
 
 /// The key of a serial that a caller asks for.
@@ -78,12 +78,12 @@ pub(super) fn target<'a>(
     key: &RequestKey,
     draft: &pb::InvoiceDraft,
 ) -> Result<Target<'a>, Refusal> {
-    if !registry.bindings.contains(&(key.platform, key.taxpayer)) {
-        return Err(not_bound());
-    }
+    let is_red = draft.color == i32::from(pb::InvoiceColor::Red);
+    let color = if is_red { Color::Red } else { Color::Blue };
+    registry.may((key.platform, key.taxpayer), Operation::issuing(color))?;
     let taxpayer = registry.taxpayers.get(&key.taxpayer).ok_or_else(not_bound)?;
     let device = device(registry, key.taxpayer, draft)?;
-    // Accreditation will grant operations one by one; until then every platform may reverse.
+    // Balances are kept, so whoever is granted red letters may reverse.
     let red_offered = true;
     let kind = Kind::from_wire(draft.kind);
     let monitor = kind.and_then(|kind| registry.monitor(device.no, kind));

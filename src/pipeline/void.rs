@@ -4,7 +4,7 @@ use super::{Pipeline, target::not_bound};
 use crate::{
     contract,
     identity::PeerCertificate,
-    model::{InvoiceNumber, RequestKey, Serial},
+    model::{Fen, InvoiceNumber, RequestKey, Serial},
     numbering::VoidWish,
     pb::v1 as pb,
     refusal::{Reason, Refusal},
@@ -32,6 +32,7 @@ impl Pipeline {
             request: RequestKey { platform, taxpayer, serial },
             number,
             reason: request.reason.clone(),
+            amount: request.amount_fen.map(Fen),
         };
         let voided = self.numbering.void_invoice(request).await?;
         Ok(pb::VoidInvoiceResponse { voided: Some(self.voided(&voided)?) })

@@ -2,9 +2,11 @@
 //! that identity, contract and numbering read. Only the numbering actor makes a new one, after its
 //! commit.
 
+mod grant;
 pub mod monitor;
 
 pub use crate::pb::admin::v1::{DeviceConnection, device_connection::Via};
+pub use grant::{Forbidden, Grants, Operation};
 pub use monitor::{Monitor, MonitorFacts, MonitorFlaw, ToldBy, ZeroLimit};
 
 use crate::{
@@ -65,6 +67,8 @@ pub struct Taxpayer {
     pub name: String,
     /// Province code, two digits; names the route.
     pub province: String,
+    /// What it must not issue.
+    pub forbidden: Forbidden,
 }
 
 /// How a device signs.
@@ -189,8 +193,8 @@ pub struct Registry {
     pub taxpayers: BTreeMap<TaxpayerNo, Arc<Taxpayer>>,
     /// Row number by taxpayer id.
     pub taxpayer_ids: HashMap<String, TaxpayerNo>,
-    /// Who may act for whom.
-    pub bindings: BTreeSet<(PlatformNo, TaxpayerNo)>,
+    /// Who may do what for whom.
+    pub bindings: BTreeMap<(PlatformNo, TaxpayerNo), Grants>,
     /// By row number.
     pub devices: BTreeMap<DeviceNo, Arc<Device>>,
     /// Row number by device id.

@@ -127,6 +127,17 @@ pub enum MonitorFlaw {
     Other,
 }
 
+impl MonitorFlaw {
+    /// In short, for whoever reports it with other flaws of an answer.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::Malformed { field } => field,
+            Self::Other => "the device or kind of the monitor data",
+        }
+    }
+}
+
 impl MonitorFacts {
     /// Reads what the acceptance side said of `device_id` and `kind`.
     ///

@@ -21,7 +21,9 @@ pub use derive::CipherForm;
 pub use key::{DeviceKey, KeyError, SM2_IDENTITY};
 pub use keystore::{KeyStore, KeyStoreError, KeyStoreHeader, WrappedKey};
 pub use pin::{PinAttempt, PinRecords, PinResult};
-pub use pool::{Finished, Job, Pool, Report, Results, Setup, Source, Takes, Threads};
+pub use pool::{
+    Finished, Job, Pool, Question, Report, Results, Said, Setup, Source, Takes, Threads,
+};
 pub use remote::{KeySession, RemoteKey, RemoteSigner};
 pub use simulated::{Fault, Faults, RandomFaults, Segment, SimulatedConfig, SimulatedDevice};
 pub use software::{SoftwareSigner, verify, verify_independently};
@@ -29,6 +31,7 @@ pub use software::{SoftwareSigner, verify, verify_independently};
 use crate::{
     model::{CstTime, DeviceSerial, InvoiceNumber, Kind, Totals},
     pb::v1 as pb,
+    registry::MonitorFacts,
     store::{Assignment, Claim, Durable},
 };
 use std::time::Duration;
@@ -200,8 +203,36 @@ pub trait DeviceNumbered: Send {
         }
     }
 
+    /// Its limits, locks and rates of a kind (监控数据, 核定税率).
+    ///
+    /// # Errors
+    /// `Unavailable`; `Refused` by a device that tells none.
+    fn monitor(&mut self, kind: Kind) -> Result<MonitorFacts, SignerError> {
+        Err(tells_none(kind))
+    }
+
+    /// Takes the result of an upload (回写). Harmless when it is repeated.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Refused` by a device that takes none.
+    fn write_back(
+        &mut self,
+        kind: Kind,
+        _acceptance_serial: &str,
+        _result: &str,
+    ) -> Result<(), SignerError> {
+        Err(tells_none(kind))
+    }
+
     /// How long after sending the device may still be at work; "not issued" holds only after it.
     fn quiescence(&self) -> Duration;
+}
+
+fn tells_none(kind: Kind) -> SignerError {
+    SignerError::Refused {
+        device: String::new(),
+        detail: format!("its backend answers no such question of kind {:03}", kind.legacy_code()),
+    }
 }
 
 /// A device's backend.

@@ -2,15 +2,15 @@
 //! store makes it durable and hands back the proofs.
 
 use super::{
-    Claim, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place, RedBalance, Released,
-    Voided,
+    Acceptance, Claim, Durable, Event, InvoiceVoid, Issued, ListOwner, Notice, Place, RedBalance,
+    Released, Split, Voided, WriteBack,
 };
 use crate::{
     model::{
         BatchNo, ClaimId, Color, CommitCounter, CstTime, DeviceNo, Fen, InvoiceNumber, Kind,
         PlatformNo, Position, RequestKey, SegmentNo, SeriesNo, TaxpayerNo, Totals,
     },
-    registry::{Certificate, Device, Monitor, Platform, Route, Taxpayer},
+    registry::{Certificate, Device, Grants, Monitor, Platform, Route, Taxpayer},
 };
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
@@ -182,8 +182,8 @@ pub enum RegistryChange {
     Certificate(Certificate),
     /// Adds or replaces a taxpayer.
     Taxpayer(Taxpayer),
-    /// Binds.
-    Binding(PlatformNo, TaxpayerNo),
+    /// Binds, or replaces what a binding grants.
+    Binding(PlatformNo, TaxpayerNo, Grants),
     /// Adds or replaces a device; the wrapped key stays as it is when none is given.
     Device(Device, Option<Vec<u8>>),
     /// Adds or replaces a route.
@@ -288,8 +288,16 @@ pub struct Batch {
     pub registry: Vec<RegistryChange>,
     /// Delivery batches frozen.
     pub deliveries: Vec<DeliveryBatch>,
+    /// Batches that the acceptance judges.
+    pub acceptances: Vec<Acceptance>,
+    /// Batches that were split; before `deliveries`, which may hold their members.
+    pub splits: Vec<Split>,
+    /// What was set aside and is to be sent again.
+    pub sent_again: Vec<Notice>,
     /// Receipts.
     pub receipts: Vec<ReceiptRecord>,
+    /// Write-backs, new or confirmed.
+    pub write_backs: Vec<WriteBack>,
     /// Incidents.
     pub incidents: Vec<Incident>,
     /// Audit entries.
@@ -317,7 +325,11 @@ impl Batch {
             && self.usage.is_empty()
             && self.registry.is_empty()
             && self.deliveries.is_empty()
+            && self.acceptances.is_empty()
+            && self.splits.is_empty()
+            && self.sent_again.is_empty()
             && self.receipts.is_empty()
+            && self.write_backs.is_empty()
             && self.incidents.is_empty()
             && self.audit.is_empty()
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     convert::to_i64,
-    model::RequestKey,
+    model::{PlatformNo, RequestKey, TaxpayerNo},
     registry::{Device, Monitor},
 };
 use chrono::Datelike as _;
@@ -63,13 +63,24 @@ pub(super) fn certificate_columns(
     ]
 }
 
-pub(super) fn taxpayer_columns(taxpayer: &crate::registry::Taxpayer) -> [rows::Column<'_>; 4] {
+pub(super) fn taxpayer_columns<'a>(
+    taxpayer: &'a crate::registry::Taxpayer,
+    forbidden: &'a str,
+) -> [rows::Column<'a>; 5] {
     [
         Int(Some(taxpayer.no.0)),
         Bytes(taxpayer.id.as_bytes()),
         Bytes(taxpayer.name.as_bytes()),
         Bytes(taxpayer.province.as_bytes()),
+        Bytes(forbidden.as_bytes()),
     ]
+}
+
+pub(super) fn binding_columns(
+    (platform, taxpayer): (PlatformNo, TaxpayerNo),
+    operations: &str,
+) -> [rows::Column<'_>; 3] {
+    [Int(Some(platform.0)), Int(Some(taxpayer.0)), Bytes(operations.as_bytes())]
 }
 
 pub(super) fn route_columns(route: &crate::registry::Route) -> [rows::Column<'_>; 4] {

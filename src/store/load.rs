@@ -3,9 +3,8 @@
 
 use super::{
     Durable, Event, EventHash, LastIds, Loaded, LostRange, Notice, OutboxItem, Period,
-    SegmentState, SeriesState, StoreError, Told, columns, journal, reader,
-    rows::{self, Column::Int},
-    schema::sqlite,
+    SegmentState, SeriesState, StoreError, Told, columns, journal, reader, rows, schema::sqlite,
+    upload,
 };
 use crate::{
     convert::to_u64,
@@ -14,8 +13,8 @@ use crate::{
         SegmentNo, SeriesNo, TaxpayerNo,
     },
     registry::{
-        BackendKind, Certificate, Device, DeviceConnection, KeyHash, Monitor, MonitorFacts,
-        Platform, Registry, Route, Taxpayer, ToldBy,
+        BackendKind, Certificate, Device, DeviceConnection, Forbidden, Grants, KeyHash, Monitor,
+        MonitorFacts, Platform, Registry, Route, Taxpayer, ToldBy,
     },
 };
 use chrono::NaiveDate;
@@ -45,6 +44,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
             .into_iter()
             .map(|no| open_batch(connection, BatchNo(no)))
             .collect::<Result<_>>()?,
+        aside: upload::asides(connection)?,
+        write_backs: upload::open_write_backs(connection)?,
         journal: journal::head(connection)?,
         last: LastIds {
             claim: last(connection, "SELECT max(id) FROM claim")?,
@@ -104,12 +105,12 @@ pub(super) fn registry(connection: &Connection) -> Result<Registry> {
     for cert in all(connection, sql, certificate)? {
         registry.put_certificate(cert);
     }
-    for taxpayer in all(connection, "SELECT no, id, name, province, crc FROM taxpayer", taxpayer)? {
+    let sql = "SELECT no, id, name, province, forbidden, crc FROM taxpayer";
+    for taxpayer in all(connection, sql, taxpayer)? {
         registry.put_taxpayer(taxpayer);
     }
-    registry.bindings = all(connection, "SELECT platform, taxpayer, crc FROM binding", binding)?
-        .into_iter()
-        .collect();
+    let sql = "SELECT platform, taxpayer, operations, crc FROM binding";
+    registry.bindings = all(connection, sql, binding)?.into_iter().collect();
     for device in all(connection, "SELECT * FROM device ORDER BY no", device)? {
         registry.put_device(device);
     }
@@ -149,22 +150,31 @@ fn certificate(row: &Row<'_>) -> rusqlite::Result<Result<Certificate>> {
 }
 
 fn taxpayer(row: &Row<'_>) -> rusqlite::Result<Result<Taxpayer>> {
+    let text: String = row.get(4)?;
+    let Some(forbidden) = Forbidden::parse(&text) else {
+        return Ok(Err(out_of_range("taxpayer")));
+    };
     let taxpayer = Taxpayer {
         no: TaxpayerNo(row.get(0)?),
         id: row.get(1)?,
         name: row.get(2)?,
         province: row.get(3)?,
+        forbidden,
     };
-    let columns = columns::taxpayer_columns(&taxpayer);
-    let checked = rows::check_crc("taxpayer", &taxpayer.no.to_string(), &columns, row.get(4)?);
+    let columns = columns::taxpayer_columns(&taxpayer, &text);
+    let checked = rows::check_crc("taxpayer", &taxpayer.no.to_string(), &columns, row.get(5)?);
     Ok(checked.map(|()| taxpayer))
 }
 
-fn binding(row: &Row<'_>) -> rusqlite::Result<Result<(PlatformNo, TaxpayerNo)>> {
-    let (platform, taxpayer): (i64, i64) = (row.get(0)?, row.get(1)?);
-    let columns = [Int(Some(platform)), Int(Some(taxpayer))];
-    let checked = rows::check_crc("binding", &platform.to_string(), &columns, row.get(2)?);
-    Ok(checked.map(|()| (PlatformNo(platform), TaxpayerNo(taxpayer))))
+type Bound = ((PlatformNo, TaxpayerNo), Grants);
+
+fn binding(row: &Row<'_>) -> rusqlite::Result<Result<Bound>> {
+    let bound = (PlatformNo(row.get(0)?), TaxpayerNo(row.get(1)?));
+    let text: String = row.get(2)?;
+    let Some(grants) = Grants::parse(&text) else { return Ok(Err(out_of_range("binding"))) };
+    let columns = columns::binding_columns(bound, &text);
+    let checked = rows::check_crc("binding", &bound.0.to_string(), &columns, row.get(3)?);
+    Ok(checked.map(|()| (bound, grants)))
 }
 
 fn device(row: &Row<'_>) -> rusqlite::Result<Result<Device>> {

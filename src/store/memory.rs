@@ -3,9 +3,9 @@
 
 use super::{
     Assignment, Balance, Batch, Binding, Claim, CommitError, Committed, Durable, Event, Fate,
-    Found, InvoiceVoid, Issued, LastIds, Loaded, LostRange, Notice, OutboxItem, RegistryChange,
-    SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided, backup::Copier,
-    journal, rows,
+    Found, InvoiceVoid, Issued, LastIds, Loaded, LostRange, Notice, OpenWriteBack, OutboxItem,
+    RegistryChange, SegmentState, SeriesState, Store, StoreError, UsageDelta, UsageKey, Voided,
+    WriteBack, backup::Copier, journal, rows,
 };
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey, SegmentNo, SeriesNo},
@@ -42,6 +42,8 @@ pub struct Disk {
     open_batches: BTreeSet<BatchNo>,
     balances: BTreeMap<ClaimId, Balance>,
     rejected: BTreeSet<Notice>,
+    aside: BTreeSet<Notice>,
+    write_backs: BTreeMap<(BatchNo, SeriesNo), WriteBack>,
     journal: Option<Event>,
     /// Incidents, as text.
     pub incidents: Vec<String>,
@@ -85,6 +87,8 @@ impl MemoryStore {
                 .iter()
                 .map(|no| Ok((*no, disk.items(disk.batches.get(no).into_iter().flatten())?)))
                 .collect::<Result<_, StoreError>>()?,
+            aside: disk.items(&disk.aside)?,
+            write_backs: disk.open_write_backs()?,
             journal: disk.journal,
             last: LastIds {
                 claim: last(disk.claims.keys().next_back().map(|id| id.0)),
@@ -115,6 +119,17 @@ impl Disk {
     ) -> Result<Vec<OutboxItem>, StoreError> {
         let item = |notice: &Notice| Ok(OutboxItem::of(*notice, &self.found(notice.claim)?));
         notices.into_iter().map(item).collect()
+    }
+
+    fn open_write_backs(&self) -> Result<Vec<OpenWriteBack>, StoreError> {
+        let open = self.write_backs.values().filter(|write_back| write_back.done_at.is_none());
+        open.map(|write_back| {
+            let members = self.batches.get(&write_back.batch).into_iter().flatten();
+            let mut items = self.items(members)?;
+            items.retain(|item| item.series == write_back.series);
+            Ok(OpenWriteBack { write_back: write_back.clone(), items })
+        })
+        .collect()
     }
 
     /// A claim with its fate.
@@ -198,13 +213,29 @@ impl Disk {
         self.outbox.insert(Notice::invoice_void(void.claim));
     }
 
+    fn put_uploads(&mut self, batch: &Batch) {
+        for split in &batch.splits {
+            assert!(self.open_batches.remove(&split.batch), "a batch that is not open was split");
+            let into = if split.aside { &mut self.aside } else { &mut self.outbox };
+            into.extend(split.members.iter().copied());
+        }
+        for notice in &batch.sent_again {
+            assert!(self.aside.remove(notice), "{notice} was not set aside");
+            self.outbox.insert(*notice);
+        }
+        for write_back in &batch.write_backs {
+            let key = (write_back.batch, write_back.series);
+            self.write_backs.insert(key, write_back.clone());
+        }
+    }
+
     fn put_registry(&mut self, change: &RegistryChange) {
         match change {
             RegistryChange::Platform(platform) => self.registry.put_platform(platform.clone()),
             RegistryChange::Certificate(cert) => self.registry.put_certificate(cert.clone()),
             RegistryChange::Taxpayer(taxpayer) => self.registry.put_taxpayer(taxpayer.clone()),
-            RegistryChange::Binding(platform, taxpayer) => {
-                self.registry.bindings.insert((*platform, *taxpayer));
+            RegistryChange::Binding(platform, taxpayer, grants) => {
+                self.registry.bindings.insert((*platform, *taxpayer), grants.clone());
             }
             RegistryChange::Device(device, _) => self.registry.put_device(device.clone()),
             RegistryChange::Route(route) => {
@@ -260,6 +291,7 @@ impl Disk {
             usage.totals.tax.0 += delta.totals.tax.0;
             usage.totals.total.0 += delta.totals.total.0;
         }
+        self.put_uploads(batch);
         for delivery in &batch.deliveries {
             for notice in &delivery.members {
                 assert!(self.outbox.remove(notice), "{notice} was put into two batches");

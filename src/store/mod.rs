@@ -23,6 +23,7 @@ mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod upload;
 pub mod verify;
 mod verify_journal;
 mod verify_rows;
@@ -41,8 +42,10 @@ pub use invoice_void::InvoiceVoid;
 pub use ledger::{End, Entry, VoidTable};
 pub use listing::{ListOwner, ListPage, Listed, Place};
 pub use notice::{Notice, OfflineItem, OutboxItem, Told};
+pub use pending::BatchState;
 pub use reader::{Books, Delivered, Fate, Found};
 pub use red::{Balance, NetAndTax, RedBalance};
+pub use upload::{Acceptance, OpenWriteBack, Split, WriteBack};
 
 use crate::{
     model::{BatchNo, ClaimId, CommitCounter, InvoiceNumber, RequestKey},
@@ -198,6 +201,10 @@ pub struct Loaded {
     pub outbox: Vec<OutboxItem>,
     /// Batches without a receipt, ascending, with their members.
     pub open_batches: Vec<(BatchNo, Vec<OutboxItem>)>,
+    /// What was set aside, ascending.
+    pub aside: Vec<OutboxItem>,
+    /// Write-backs that no device has confirmed, ascending by batch and series.
+    pub write_backs: Vec<OpenWriteBack>,
     /// Last event of the journal; none before the first.
     pub journal: Option<Event>,
     /// Last ids given out.

@@ -5,6 +5,17 @@ use super::{Books, Notice, StoreError, load, schema::sqlite};
 use crate::model::BatchNo;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+/// Where a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchState {
+    /// It has no receipt yet.
+    Open,
+    /// It has its receipt.
+    Answered,
+    /// The acceptance would not take it as it was: what is in it goes out in other batches.
+    Split,
+}
+
 impl Books {
     /// What waits for a batch, after a notice; ascending, fewer than asked for at the end.
     ///
@@ -40,19 +51,27 @@ impl Books {
         Ok(numbers.into_iter().map(BatchNo).collect())
     }
 
-    /// The batch of an id, and whether it has a receipt; none when no batch has the id.
+    /// The batch of an id, and where it stands; none when no batch has the id.
     ///
     /// # Errors
     /// When rows cannot be read, or the writer hangs.
-    pub fn batch_of_id(&self, id: [u8; 16]) -> Result<Option<(BatchNo, bool)>, StoreError> {
+    pub fn batch_of_id(&self, id: [u8; 16]) -> Result<Option<(BatchNo, BatchState)>, StoreError> {
         self.durable(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT no, EXISTS (SELECT 1 FROM receipt WHERE receipt.batch = batch.no)
+                    "SELECT no, EXISTS (SELECT 1 FROM receipt WHERE receipt.batch = batch.no),
+                        EXISTS (SELECT 1 FROM open_batch WHERE open_batch.batch = batch.no)
                      FROM batch WHERE id = ?",
                 )
                 .and_then(|mut find| {
-                    let found = |row: &rusqlite::Row<'_>| Ok((BatchNo(row.get(0)?), row.get(1)?));
+                    let found = |row: &rusqlite::Row<'_>| {
+                        let state = match (row.get(1)?, row.get(2)?) {
+                            (true, _) => BatchState::Answered,
+                            (false, true) => BatchState::Open,
+                            (false, false) => BatchState::Split,
+                        };
+                        Ok((BatchNo(row.get(0)?), state))
+                    };
                     find.query_row([id], found).optional()
                 })
                 .map_err(sqlite("look a batch up"))

@@ -11,6 +11,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::sqlite,
+    upload,
 };
 use crate::{
     contract::ContentDigest,
@@ -286,6 +287,23 @@ impl Books {
         })?;
         self.progress.wait_for(seen, DURABLE_WAIT)?;
         Ok(value)
+    }
+
+    /// What the notices of a batch tell of, in their order.
+    ///
+    /// # Errors
+    /// As `claim`.
+    pub fn told(&self, members: &[Notice]) -> Result<Vec<Found>, StoreError> {
+        let claims = members.iter().map(|notice| notice.claim);
+        self.durable(|connection| claims.map(|claim| found(connection, claim)).collect())
+    }
+
+    /// The acceptance serial of a batch that is being judged; `None` before it was accepted.
+    ///
+    /// # Errors
+    /// As `find`.
+    pub fn acceptance(&self, batch: BatchNo) -> Result<Option<String>, StoreError> {
+        self.durable(|connection| upload::acceptance(connection, batch))
     }
 
     /// The issued invoice of a number, what red letters may still reverse of it (none before the

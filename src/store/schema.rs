@@ -7,7 +7,7 @@
 //! 5,000 of them take turns, nearly all of it for the pages touched. What the authority is told is
 //! numbered by notice: twice the claim, one more for the void of an issued invoice.
 
-use super::StoreError;
+use super::{StoreError, upload};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{cmp::Ordering, path::Path, time::Duration};
 
@@ -23,10 +23,10 @@ CREATE TABLE platform(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT
 CREATE TABLE certificate(key BLOB PRIMARY KEY, platform INTEGER NOT NULL REFERENCES platform,
     not_after INTEGER NOT NULL, revoked INTEGER NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE taxpayer(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
-    province TEXT NOT NULL, crc INTEGER NOT NULL);
+    province TEXT NOT NULL, forbidden TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE binding(platform INTEGER NOT NULL REFERENCES platform,
-    taxpayer INTEGER NOT NULL REFERENCES taxpayer, crc INTEGER NOT NULL,
-    PRIMARY KEY (platform, taxpayer)) WITHOUT ROWID;
+    taxpayer INTEGER NOT NULL REFERENCES taxpayer, operations TEXT NOT NULL,
+    crc INTEGER NOT NULL, PRIMARY KEY (platform, taxpayer)) WITHOUT ROWID;
 CREATE TABLE device(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
     taxpayer INTEGER NOT NULL REFERENCES taxpayer, machine_number TEXT NOT NULL,
     backend TEXT NOT NULL, kinds TEXT NOT NULL, profile TEXT NOT NULL, enabled INTEGER NOT NULL,
@@ -79,6 +79,7 @@ CREATE TABLE batch(no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, province TEX
 CREATE TABLE open_batch(batch INTEGER PRIMARY KEY);
 CREATE TABLE receipt(batch INTEGER PRIMARY KEY, serial TEXT NOT NULL, receipt BLOB NOT NULL,
     stored_at INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE answered(no INTEGER PRIMARY KEY, batch INTEGER NOT NULL UNIQUE);
 CREATE TABLE delivery(notice INTEGER PRIMARY KEY, batch INTEGER NOT NULL, position INTEGER NOT NULL,
     crc INTEGER NOT NULL);
 CREATE TABLE rejection(notice INTEGER PRIMARY KEY, message TEXT NOT NULL, crc INTEGER NOT NULL);
@@ -157,7 +158,7 @@ pub(super) fn check(found: u32) -> Result<(), StoreError> {
 /// Makes the tables in an empty file, within the caller's transaction.
 pub(super) fn create(connection: &Connection) -> Result<(), StoreError> {
     connection
-        .execute_batch(&format!("{TABLES} PRAGMA user_version = {VERSION};"))
+        .execute_batch(&format!("{TABLES} {} PRAGMA user_version = {VERSION};", upload::TABLES))
         .map_err(sqlite("make the tables"))
 }
 

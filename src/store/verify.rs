@@ -12,7 +12,7 @@ use super::{
         Column::{Bytes, Int},
     },
     schema::{self, sqlite},
-    verify_journal, verify_rows,
+    upload, verify_journal, verify_rows,
 };
 use crate::{
     convert::{sha256, to_u64},
@@ -491,7 +491,11 @@ impl<'a> Walk<'a> {
         for item in load::outbox(connection)? {
             kept.insert(item.notice);
         }
-        for no in load::ids(connection, "SELECT no FROM batch ORDER BY no")? {
+        for item in upload::asides(connection)? {
+            kept.insert(item.notice);
+        }
+        let standing = "SELECT no FROM batch WHERE no NOT IN (SELECT batch FROM split) ORDER BY no";
+        for no in load::ids(connection, standing)? {
             let batch = reader::batch(connection, crate::model::BatchNo(no));
             for notice in findings.take(batch).map(|batch| batch.members).unwrap_or_default() {
                 if !kept.insert(notice) {
@@ -503,7 +507,8 @@ impl<'a> Walk<'a> {
             findings.problem(format!("{notice} is delivered and not made, or the reverse"));
         }
         let unanswered = "SELECT count(*) FROM batch WHERE no NOT IN (SELECT batch FROM receipt)
-                          AND no NOT IN (SELECT batch FROM open_batch)";
+                          AND no NOT IN (SELECT batch FROM open_batch)
+                          AND no NOT IN (SELECT batch FROM split)";
         let lost: i64 = connection
             .query_row(unanswered, [], |row| row.get(0))
             .map_err(sqlite("count batches"))?;

@@ -7,6 +7,7 @@ use super::{
         self,
         Column::{Bytes, Int},
     },
+    upload,
     verify::Findings,
 };
 use crate::model::BatchNo;
@@ -26,7 +27,7 @@ const TABLES: [(&str, &str); 4] = [
 
 /// Checks every row's CRC in `TABLES`, and the deliveries.
 pub(super) fn check(connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
-    for (table, sql) in TABLES {
+    for (table, sql) in TABLES.into_iter().chain(upload::ROWS) {
         let checks = load::all(connection, sql, |row| Ok(Ok(crc(table, row)?)))?;
         for checked in checks {
             findings.take(checked);
@@ -65,7 +66,8 @@ pub(super) fn columns_of<'a>(
 /// Every member of a batch has its delivery row, in its place, and nobody else has one.
 fn deliveries(connection: &Connection, findings: &mut Findings) -> Result<(), StoreError> {
     let mut expected: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for no in load::ids(connection, "SELECT no FROM batch ORDER BY no")? {
+    let standing = "SELECT no FROM batch WHERE no NOT IN (SELECT batch FROM split) ORDER BY no";
+    for no in load::ids(connection, standing)? {
         // A batch that does not read is reported by the walk.
         let Ok(batch) = reader::batch(connection, BatchNo(no)) else { continue };
         let places = (0_i64..).zip(batch.members);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     convert::to_i64,
     model::{ClaimId, InvoiceNumber, RequestKey},
-    registry::{Device, DeviceConnection},
+    registry::{Device, DeviceConnection, Monitor},
 };
 use chrono::Datelike as _;
 use prost::Message as _;
@@ -48,18 +48,22 @@ impl<'a> Writer<'a> {
         batch.closed.iter().try_for_each(|closed| self.closed(closed))?;
         batch.balances.iter().try_for_each(|balance| self.balance(balance))?;
         batch.usage.iter().try_for_each(|(key, delta)| self.usage(key, delta))?;
+        batch.acceptances.iter().try_for_each(|acceptance| self.acceptance(acceptance))?;
+        batch.splits.iter().try_for_each(|split| self.split(split))?;
+        batch.sent_again.iter().try_for_each(|notice| self.sent_again(*notice))?;
         batch.deliveries.iter().try_for_each(|delivery| self.delivery(delivery))?;
+        batch.write_backs.iter().try_for_each(|write_back| self.write_back(write_back))?;
         batch.receipts.iter().try_for_each(|receipt| self.receipt(receipt))?;
         self.journal(batch)
     }
 
-    fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
+    pub(super) fn crc(&mut self, table: &str, columns: &[rows::Column<'_>]) -> i64 {
         let crc = rows::crc(table, columns);
         self.crcs.extend_from_slice(&crc.to_be_bytes()[4..]);
         crc
     }
 
-    fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
+    pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
         self.connection.prepare_cached(sql)
     }
 
@@ -83,15 +87,24 @@ impl<'a> Writer<'a> {
                     ])
             }
             RegistryChange::Taxpayer(taxpayer) => {
-                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer));
-                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?)")?.execute(
-                    params![taxpayer.no.0, taxpayer.id, taxpayer.name, taxpayer.province, crc],
-                )
+                let forbidden = taxpayer.forbidden.text();
+                let crc = self.crc("taxpayer", &columns::taxpayer_columns(taxpayer, &forbidden));
+                self.statement("INSERT OR REPLACE INTO taxpayer VALUES (?, ?, ?, ?, ?, ?)")?
+                    .execute(params![
+                        taxpayer.no.0,
+                        taxpayer.id,
+                        taxpayer.name,
+                        taxpayer.province,
+                        forbidden,
+                        crc
+                    ])
             }
-            RegistryChange::Binding(platform, taxpayer) => {
-                let crc = self.crc("binding", &[Int(Some(platform.0)), Int(Some(taxpayer.0))]);
-                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?)")?
-                    .execute(params![platform.0, taxpayer.0, crc])
+            RegistryChange::Binding(platform, taxpayer, grants) => {
+                let operations = grants.text();
+                let columns = columns::binding_columns((*platform, *taxpayer), &operations);
+                let crc = self.crc("binding", &columns);
+                self.statement("INSERT OR REPLACE INTO binding VALUES (?, ?, ?, ?)")?
+                    .execute(params![platform.0, taxpayer.0, operations, crc])
             }
             RegistryChange::Device(device, wrapped) => {
                 return self.device(device, wrapped.as_deref());
@@ -108,20 +121,7 @@ impl<'a> Writer<'a> {
                     ],
                 )
             }
-            RegistryChange::Monitor(monitor) => {
-                let body = rows::seal(&monitor.facts.to_wire());
-                let crc = self.crc("monitor", &columns::monitor_columns(monitor, &body));
-                self.statement("INSERT OR REPLACE INTO monitor VALUES (?, ?, ?, ?, ?, ?)")?.execute(
-                    params![
-                        monitor.device.0,
-                        monitor.kind.legacy_code(),
-                        monitor.told_by.code(),
-                        monitor.told_at.unix(),
-                        body,
-                        crc
-                    ],
-                )
-            }
+            RegistryChange::Monitor(monitor) => return self.monitor(monitor),
             RegistryChange::Setting(key, value) => {
                 let crc = self.crc("setting", &[Bytes(key.as_bytes()), Bytes(value)]);
                 self.statement("INSERT OR REPLACE INTO setting VALUES (?, ?, ?)")?
@@ -129,6 +129,21 @@ impl<'a> Writer<'a> {
             }
         }
         .map(drop)
+    }
+
+    fn monitor(&mut self, monitor: &Monitor) -> Result {
+        let body = rows::seal(&monitor.facts.to_wire());
+        let crc = self.crc("monitor", &columns::monitor_columns(monitor, &body));
+        self.statement("INSERT OR REPLACE INTO monitor VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                monitor.device.0,
+                monitor.kind.legacy_code(),
+                monitor.told_by.code(),
+                monitor.told_at.unix(),
+                body,
+                crc
+            ])
+            .map(drop)
     }
 
     fn device(&mut self, device: &Device, wrapped: Option<&[u8]>) -> Result {
@@ -354,7 +369,7 @@ impl<'a> Writer<'a> {
         self.wait_for_batch(Notice::invoice_void(claim))
     }
 
-    fn wait_for_batch(&mut self, notice: Notice) -> Result {
+    pub(super) fn wait_for_batch(&mut self, notice: Notice) -> Result {
         self.statement("INSERT INTO outbox VALUES (?)")?.execute([notice.code()]).map(drop)
     }
 
@@ -457,6 +472,8 @@ impl<'a> Writer<'a> {
             record.at.unix(),
             crc
         ])?;
+        // In the order of their commits, for those who follow them.
+        self.statement("INSERT INTO answered (batch) VALUES (?)")?.execute([record.batch.0])?;
         for rejection in &record.rejected {
             let code = rejection.notice.code();
             let columns = [Int(Some(code)), Bytes(rejection.message.as_bytes())];

@@ -221,7 +221,7 @@ mod tests {
             }
             if queue.is_empty() { flushed } else { Poll::Pending }
         });
-        tokio::time::timeout(Duration::from_secs(5), run)
+        tokio::time::timeout(Duration::from_secs(60), run)
             .await
             .expect("it ends by itself")
             .unwrap();
@@ -331,6 +331,6 @@ mod tests {
             assert_eq!(received, sent);
         };
         let both = async { tokio::join!(send, receive) };
-        tokio::time::timeout(Duration::from_secs(5), both).await.expect("no side is stuck");
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("no side is stuck");
     }
 }

@@ -1,28 +1,23 @@
 //! Files that may be replaced while they are in use, such as certificates: what they looked like
 //! when they were read, and a look at them now and then.
 
-use std::{
-    fs,
-    future::Future,
-    path::Path,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use crate::convert::sha256;
+use std::{fs, future::Future, path::Path, pin::pin, sync::Arc, time::Duration};
+use zeroize::Zeroizing;
 
 /// How often files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
 
-/// When a file changed last and its length; `None` for what cannot be read.
-pub type Stamp = Option<(SystemTime, u64)>;
+/// SHA-256 of what a file holds; `None` for what cannot be read. Not the time of its last change:
+/// that is no finer than a tick of the kernel, so that a file may change twice and seem not to have
+/// changed after the first, and a copy may keep the time of its original.
+pub type Stamp = Option<[u8; 32]>;
 
 /// What files look like now.
 #[must_use]
 pub fn stamps<const N: usize>(paths: [&Path; N]) -> [Stamp; N] {
-    paths.map(|path| {
-        let about = fs::metadata(path).ok()?;
-        Some((about.modified().ok()?, about.len()))
-    })
+    // Some hold private keys.
+    paths.map(|path| fs::read(path).ok().map(|bytes| sha256(&Zeroizing::new(bytes))))
 }
 
 /// Lets `state` look at its files every five seconds, where blocking is allowed, until `stop`.
@@ -42,5 +37,26 @@ pub async fn watch<T: Send + Sync + 'static>(
                 drop(tokio::task::spawn_blocking(move || look(&state)).await);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_within_a_tick_of_the_clock_looks_different() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, gone) = (dir.path().join("file"), dir.path().join("gone"));
+        fs::write(&path, "one").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let at = file.metadata().unwrap().modified().unwrap();
+        let before = stamps([&path, &gone]);
+        assert!(before[0].is_some() && before[1].is_none(), "{before:?}");
+        fs::write(&path, "two").unwrap();
+        file.set_modified(at).unwrap();
+        assert_ne!(stamps([&path, &gone]), before);
+        fs::write(&path, "one").unwrap();
+        assert_eq!(stamps([&path, &gone]), before);
     }
 }

@@ -60,12 +60,15 @@ async fn back_up(live: &Live, to: &Path) -> Result<BackedUp, Refusal> {
 }
 
 /// Lets the books grow, so that a copy takes many slices.
-async fn bulk(live: &Live, size_bytes: usize) {
-    let put = live.core.numbering.change(move |round| {
-        round.put_setting("bulk", vec![7; size_bytes]);
-        Ok(())
-    });
-    put.await.unwrap();
+async fn bulk(live: &Live, size_mib: usize) {
+    // Bit by bit: a slow disk must take each before its commit counts as stalled.
+    for part in 0..size_mib {
+        let put = live.core.numbering.change(move |round| {
+            round.put_setting(format!("bulk-{part}"), vec![7; 1 << 20]);
+            Ok(())
+        });
+        put.await.unwrap();
+    }
 }
 
 async fn enter(world: &World) -> (Arc<Live>, Arc<Ledger>) {
@@ -76,13 +79,14 @@ async fn enter(world: &World) -> (Arc<Live>, Arc<Ledger>) {
 /// Backs up in the midst of work; gives the ledger as it was when the backup began.
 async fn work_and_back_up(world: &World, to: &Path) -> ledger::Known {
     let (live, ledger) = enter(world).await;
-    bulk(&live, 32 << 20).await;
+    bulk(&live, 32).await;
     let (mut clients, end) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
     for at in 0..CLIENTS {
         let orders = (at, Arc::clone(&end));
         clients.spawn(client(Arc::clone(&live), Arc::clone(&ledger), orders));
     }
-    while live.core.numbering.counts().0 < 100 {
+    let begun = live.core.numbering.counts().0;
+    while live.core.numbering.counts().0 < begun + 100 {
         tokio::task::yield_now().await;
     }
     let before = ledger::read(&fs::read_to_string(world.ledger()).unwrap());
@@ -130,7 +134,7 @@ fn a_disk_that_is_full_of_the_copy_ends_the_backup_alone() {
     let to = small.join("copy");
     runtime().block_on(async {
         let (live, ledger) = enter(&world).await;
-        bulk(&live, 8 << 20).await;
+        bulk(&live, 8).await;
         let refused = back_up(&live, &to).await.unwrap_err();
         assert_eq!(refused.reason.name(), "BACKUP_FAILED", "{refused}");
         assert!(refused.hint.contains("is full"), "{refused}");

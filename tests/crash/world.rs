@@ -279,6 +279,7 @@ impl Live {
             number: invoice.number.clone(),
             reason: "开错".into(),
             request_id: format!("V{serial}"),
+            amount_fen: None,
         };
         let told = self.pipeline.void(Some(peer()), BOUND, request).await;
         let voided = |told: pb::VoidInvoiceResponse| pb::Outcome {
@@ -296,6 +297,22 @@ impl Live {
         let seller = sample::SELLER.taxpayer_id.to_owned();
         let told = self.pipeline.resolve(Some(peer()), BOUND, seller, serial.to_owned());
         Answer::of(serial, told.await)
+    }
+
+    /// Waits until the device that draws numbers has said its next one, and that is saved.
+    pub(crate) async fn know_the_next_number(&self) {
+        let known = tokio::time::timeout(BOUND, async {
+            let mut every = tokio::time::interval(Duration::from_millis(2));
+            loop {
+                every.tick().await;
+                let dry = self.pipeline.validate(Some(peer()), BOUND, Some(draft("D"))).await;
+                match dry {
+                    Err(refusal) if refusal.reason.name() == "DEVICE_UNAVAILABLE" => {}
+                    other => return other.map(drop).unwrap(),
+                }
+            }
+        });
+        known.await.expect("the device says its next number");
     }
 
     /// Waits until no claim is open.

@@ -9,12 +9,30 @@ use crate::{
 use rustix::process::Signal;
 use skproxy::pb::v1;
 use std::{fs, path::Path};
+use tokio::net::TcpSocket;
 use tonic::Code;
 use v1::outcome::Result as Wire;
 
+/// An address that stays a test's own while nobody listens at it.
+struct Place {
+    address: String,
+    _held: TcpSocket,
+}
+
+impl Place {
+    fn new() -> Self {
+        let held = TcpSocket::new_v4().unwrap();
+        // Whoever listens later shares the port with this one, which never listens.
+        held.set_reuseaddr(true).unwrap();
+        held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { address: held.local_addr().unwrap().to_string(), _held: held }
+    }
+}
+
 /// Starts the acceptance simulator. Its books are in `dir`.
-async fn acceptance(dir: &Path, listen: &str) -> (Process, String) {
-    let pki = dir.join("pki").display().to_string();
+async fn acceptance(dir: &Path, place: &Place) -> Process {
+    let (pki, listen) = (dir.join("pki"), &place.address);
+    let pki = pki.display();
     let words = format!(
         "authority-sim --dir {}/authority --listen {listen} --ca {pki}/ca.pem \
          --cert {pki}/server.pem --key {pki}/server.key",
@@ -22,32 +40,30 @@ async fn acceptance(dir: &Path, listen: &str) -> (Process, String) {
     );
     fs::create_dir_all(dir.join("authority")).unwrap();
     let mut process = Process::skproxy(&words.split(' ').collect::<Vec<_>>());
-    let mut address = None;
     eventually("the acceptance says where it is", || {
-        let said = process.stdout();
-        let named = said.split_once(" on ").and_then(|(_, rest)| rest.split_once(','));
-        address = named.map(|(address, _)| address.to_owned());
         assert!(process.runs(), "it ended: {}", process.stderr());
-        address.is_some()
+        process.stdout().contains(&format!(" on {},", place.address))
     })
     .await;
-    (process, address.unwrap())
+    process
 }
 
 /// An acceptance, and a daemon that delivers to it.
-async fn house(dir: &Path) -> ((Process, String), Served) {
+async fn house(dir: &Path) -> ((Process, Place), Served) {
     set_up(dir).await;
-    let (authority, address) = acceptance(dir, "127.0.0.1:0").await;
+    let place = Place::new();
+    let authority = acceptance(dir, &place).await;
     let served = Served::start(dir).await;
     served.register().await;
     let key = dir.join("authority/receipt-key.der");
     served
         .operate(&format!(
-            "route add --province * --address {address} --server-name localhost --receipt-key {}",
+            "route add --province * --address {} --server-name localhost --receipt-key {}",
+            place.address,
             key.display()
         ))
         .await;
-    ((authority, address), served)
+    ((authority, place), served)
 }
 
 async fn resume(dir: &Path, words: &str) -> crate::product::Ran {
@@ -87,6 +103,8 @@ async fn an_older_copy_is_noticed_by_the_acceptance_and_resumed_above_what_it_ho
     // The copy's own watermark agrees with it; only the acceptance knows better.
     for _ in 0..2 {
         let served = Served::start(dir).await;
+        // The start waits for the acceptance, but not for ever.
+        served.is_unready("read-only").await;
         let mut client = served.client().await;
         assert_eq!(issue(&mut client, sample("S1")).await.unwrap(), first, "what is kept");
         let refused = issue(&mut client, sample("S4")).await.unwrap_err();
@@ -120,7 +138,7 @@ async fn an_older_copy_is_noticed_by_the_acceptance_and_resumed_above_what_it_ho
 async fn a_lost_watermark_is_resumed_only_after_every_witness_was_heard() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let ((authority, address), served) = house(dir).await;
+    let ((authority, place), served) = house(dir).await;
     let mut client = served.client().await;
     issue(&mut client, sample("S1")).await.unwrap();
     assert!(receipt(&mut client, "S1").await.verified);
@@ -142,7 +160,7 @@ async fn a_lost_watermark_is_resumed_only_after_every_witness_was_heard() {
     let silent = resume(dir, "--yes").await;
     assert_eq!((silent.code, silent.stdout.as_str()), (Some(3), ""), "{silent:?}");
     assert!(silent.stderr.contains("--without-acceptance"), "{silent:?}");
-    let (_authority, _) = acceptance(dir, &address).await;
+    let _authority = acceptance(dir, &place).await;
 
     // A platform holds an invoice that nobody delivered.
     let resumed = resume(dir, "--head D:026:044002600111:00000005 --yes").await;

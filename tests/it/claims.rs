@@ -3,7 +3,7 @@
 
 use crate::{
     product::{Ran, line, verified},
-    support::{Ca, registration, tls_of},
+    support::{BOUND, Ca, registration, tls_of},
 };
 use skproxy::{
     admin,
@@ -14,10 +14,7 @@ use skproxy::{
         sample::{self, SELLER},
     },
     daemon::{Core, open_core},
-    delivery::{
-        reconcile::Reconciler,
-        worker::{Delivery, Settings},
-    },
+    delivery::{Settings, worker::Delivery},
     identity::PeerCertificate,
     model::{CstTime, DeviceNo},
     numbering::Limits,
@@ -60,12 +57,12 @@ fn peer() -> PeerCertificate {
 fn nobody(core: &Arc<Core>) -> admin::Parts {
     let ca = Ca::new("nobody's CA");
     let tls = tls_of(&ca.pem(), &ca.issue("nobody", 2090));
-    let (numbering, clock) = (core.numbering.clone(), Clock::system());
-    let reconciler = Reconciler::new(numbering.clone(), tls.clone(), clock.clone());
-    let settings = Settings { batch_max: 100, interval: Duration::from_secs(1) };
+    let (interval, monitor_every) = (Duration::from_secs(1), Duration::from_secs(60));
+    let settings = Settings { batch_max: 100, interval, in_flight: 1, monitor_every };
     let stop = tokio::sync::watch::channel(false).1;
-    let delivery = Delivery::new(numbering, tls, settings, Vec::new(), stop);
-    admin::Parts { core: Arc::clone(core), reconciler, delivery, clock }
+    let parts = (core.numbering.clone(), Arc::clone(&core.finisher));
+    let delivery = Delivery::new(parts, (tls, Clock::system()), settings, Vec::new(), stop);
+    admin::Parts { core: Arc::clone(core), delivery }
 }
 
 impl House {
@@ -86,8 +83,7 @@ impl House {
         let listener = admin::bind(&socket).unwrap();
         let (end, ended) = oneshot::channel::<()>();
         let stop = async move { drop(ended.await) };
-        let parts = nobody(&core);
-        let serving = tasks::spawn_detached(admin::serve(listener, parts, stop));
+        let serving = tasks::spawn_detached(admin::serve(listener, nobody(&core), stop));
         Self { core, pipeline, socket: socket.display().to_string(), end, serving }
     }
 
@@ -111,8 +107,12 @@ impl House {
     }
 
     async fn issue(&self, serial: &str) -> Result<Wire, Refusal> {
+        self.issue_within(BOUND, serial).await
+    }
+
+    async fn issue_within(&self, deadline: Duration, serial: &str) -> Result<Wire, Refusal> {
         let draft = Some(sample::draft(serial, SELLER));
-        let outcome = self.pipeline.issue(Some(peer()), Duration::from_millis(300), draft).await?;
+        let outcome = self.pipeline.issue(Some(peer()), deadline, draft).await?;
         Ok(outcome.result.unwrap())
     }
 
@@ -135,7 +135,8 @@ async fn an_operator_voids_the_number_of_a_claim_that_nobody_signs() {
     let house = House::open(dir.path()).await;
     house.register().await;
     house.mute();
-    assert!(matches!(house.issue("S1").await.unwrap(), Wire::InDoubt(_)));
+    let answer = house.issue_within(Duration::from_secs(2), "S1").await;
+    assert!(matches!(answer.unwrap(), Wire::InDoubt(_)));
     let open = house.operate("invoice open").await.json();
     let claim = &open["claims"][0];
     assert_eq!((&claim["claim_id"], &claim["number"]), (&"1".into(), &"00000001".into()), "{open}");
@@ -191,7 +192,7 @@ async fn what_no_acceptance_side_holds_is_a_mismatch_and_one_incident_a_run() {
     assert_eq!((empty.code, &empty.json()["mismatches"]), (Some(0), &serde_json::json!([])));
     for serial in ["S1", "S2"] {
         let draft = Some(sample::draft(serial, SELLER));
-        let issued = house.pipeline.issue(Some(peer()), Duration::from_secs(60), draft).await;
+        let issued = house.pipeline.issue(Some(peer()), BOUND, draft).await;
         assert!(matches!(issued.unwrap().result.unwrap(), Wire::Issued(_)));
     }
     // Without a route nothing is delivered: the other side holds nothing.

@@ -18,7 +18,9 @@ use skproxy::{
     model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
     pb::v1,
     refusal::Reason,
-    registry::{BackendKind, Certificate, Device, KeyHash, Platform, Registry, Taxpayer},
+    registry::{
+        BackendKind, Certificate, Device, Forbidden, KeyHash, Platform, Registry, Taxpayer,
+    },
     tasks,
 };
 use std::{fs, path::Path, sync::Arc};
@@ -260,7 +262,7 @@ async fn questions_are_answered_in_the_callers_dialect() {
 }
 
 /// A golden message with other words in it; the words are ASCII in every encoding here.
-fn with(name: &str, changes: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn with(name: &str, changes: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = vector(name);
     for (from, to) in changes {
         let at = bytes.windows(from.len()).position(|at| at == from.as_bytes());
@@ -298,8 +300,13 @@ async fn a_paper_invoice_is_voided_in_the_callers_dialect() {
     let blank = with("ask_FPZF_gbk.xml", &[here]);
     let refused = caller.post("/SKServer/SKDo", &blank).await;
     assert_ne!(between(&refused, "returncode"), "0", "there is no blank number to void");
+    let wrong = caller.post("/SKServer/SKDo", &with("ask_10009_gbk.xml", &[here])).await;
+    let told = String::from_utf8_lossy(&wrong);
+    assert_ne!(between(&wrong, "returncode"), "0", "{told}: another amount");
+    assert!(told.contains("TOTAL_AMOUNT_MISMATCH"), "{told}");
+    assert!(matches!(known(&mut client, "L7").await, Wire::Issued(_)), "nothing is voided");
     for (message, number) in [
-        (with("ask_10009_gbk.xml", &[here]), "00000007"),
+        (with("ask_10009_gbk.xml", &[here, ("<hjje>260.00", "<hjje>600.00")]), "00000007"),
         (with("ask_FPZF_gbk.xml", &[here, ("<zflx>0", "<zflx>1")]), "00000008"),
     ] {
         let first = caller.post("/SKServer/SKDo", &message).await;
@@ -338,7 +345,8 @@ pub(crate) fn doubtful(mood: Mood) -> (Edge, Arc<Fake>, PeerCertificate) {
         [(1, SELLER.taxpayer_id, "000000000001"), (2, "91000000TEST000003", "000000000002")]
     {
         let (id, name, province) = (taxpayer.to_owned(), "示例".to_owned(), "44".to_owned());
-        registry.put_taxpayer(Taxpayer { no: TaxpayerNo(at), id, name, province });
+        let forbidden = Forbidden::default();
+        registry.put_taxpayer(Taxpayer { no: TaxpayerNo(at), id, name, province, forbidden });
         registry.put_device(Device {
             no: DeviceNo(at),
             id: format!("D{at}"),

@@ -16,6 +16,8 @@ mod devices;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod legacy;
 #[cfg(test)]
 mod legacy_ca;

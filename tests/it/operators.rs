@@ -17,7 +17,20 @@ const DONE: &[(&str, &str)] = &[
     ("taxpayer list", "name=示例销售有限公司"),
     ("taxpayer show 91000000TEST000005", "name=示例五"),
     ("binding add --platform OP-1 --taxpayer 91000000TEST000005", "platform_id=OP-1"),
+    (
+        "binding set --platform OP-1 --taxpayer 91000000TEST000005 --allow query --allow issue",
+        "operations=OPERATION_ISSUE,OPERATION_QUERY",
+    ),
+    // Binding twice widens nothing.
+    (
+        "binding add --platform OP-1 --taxpayer 91000000TEST000005",
+        "operations=OPERATION_ISSUE,OPERATION_QUERY",
+    ),
     ("binding list", "platform_id=OP-1"),
+    (
+        "taxpayer set --id 91000000TEST000005 --forbid special-paper --reason notice",
+        "forbidden=false  forbidden_kinds=INVOICE_KIND_SPECIAL_PAPER",
+    ),
     ("binding show OP-1", "taxpayer_id=91000000TEST000005"),
     (
         "device add --id OP-D --taxpayer 91000000TEST000005 --machine-number 000000000005 \
@@ -55,6 +68,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("taxpayer add --id 1 --name 示例 --province 44", "FIELD_INVALID"),
     ("taxpayer add --id 91000000TEST000006 --name 示例 --province x", "FIELD_INVALID"),
     ("binding add --platform NOBODY --taxpayer 91000000TEST000005", "NOT_FOUND"),
+    ("binding set --platform OP-2 --taxpayer 91000000TEST000005 --allow query", "NOT_FOUND"),
+    ("taxpayer set --id 91000000TEST000099 --forbid-all --reason notice", "NOT_FOUND"),
     ("device disable NOBODY", "NOT_FOUND"),
     (
         "device add --id X --taxpayer 91000000TEST000005 --machine-number 1 \

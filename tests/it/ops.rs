@@ -1,11 +1,10 @@
 //! The ops port over real sockets.
 
-use crate::support::EXPORTER;
+use crate::support::{BOUND, EXPORTER};
 use skproxy::health::{Ops, Readiness};
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,7 +17,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     let request = format!("{request} HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    let read = tokio::time::timeout(Duration::from_secs(10), socket.read_to_string(&mut answer));
+    let read = tokio::time::timeout(BOUND, socket.read_to_string(&mut answer));
     read.await.expect("it answers").unwrap();
     answer
 }

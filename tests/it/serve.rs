@@ -16,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -89,6 +90,17 @@ impl Served {
     pub(crate) async fn client(&self) -> InvoiceServiceClient<Channel> {
         let pki = self.dir.join("pki");
         client(&self.platforms, &pki.join("ca.pem"), &pki.join("platform.pem")).await
+    }
+
+    /// Waits until the probe tells this reason for not being ready.
+    pub(crate) async fn is_unready(&self, reason: &str) {
+        let told = tokio::time::timeout(BOUND, async {
+            let mut every = tokio::time::interval(Duration::from_millis(20));
+            while !ask(&self.ops, "/readyz").await.1.contains(reason) {
+                every.tick().await;
+            }
+        });
+        assert!(told.await.is_ok(), "the probe never says {reason:?}");
     }
 
     pub(crate) async fn operate(&self, words: &str) {
@@ -353,6 +365,23 @@ async fn a_bad_profile_is_explained_with_file_line_and_column() {
     let ran = line(&format!("config check --config {}", file.display())).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("profiles_dir = "), "{ran:?}");
+
+    let named = format!("{own}\n[tax_codes]\nfile = \"codes.csv\"\n");
+    fs::write(profiles.join("own.toml"), named.replace("\"baiwang\"", "\"own\"")).unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("codes.csv: cannot be read"), "{ran:?}");
+    fs::write(profiles.join("codes.csv"), "code,name,rates,preference\n1,a,,\n").unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("line 2: \"1\" is no code of 19 digits"), "{ran:?}");
+    fs::copy("deploy/profiles/tax-codes.sample.csv", profiles.join("codes.csv")).unwrap();
+    let ran = line(&format!("config check --config {}", file.display())).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for note in ["profile own: 11 tax codes in codes.csv", "profile aisino: no table of tax codes"]
+    {
+        assert!(ran.stderr.contains(note), "{ran:?}");
+    }
 
     let formless = own.replace("\"baiwang\"", "\"own\"").replace("\"03\"", "\"04\"");
     fs::write(profiles.join("own.toml"), formless).unwrap();

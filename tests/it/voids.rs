@@ -67,6 +67,7 @@ fn wish(invoice: &v1::Invoice, id: &str) -> v1::VoidInvoiceRequest {
         number: invoice.number.clone(),
         reason: "开错".into(),
         request_id: id.into(),
+        amount_fen: None,
     }
 }
 

@@ -20,7 +20,7 @@ const IDENTITY: &str = "1234567812345678";
 pub(crate) fn wait_for(emulator: &Emulator, function: &str, times: usize) {
     let begin = monotonic();
     while emulator.calls(function) < times {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{function} is not called");
+        assert!(begin.elapsed() < Duration::from_secs(60), "{function} is not called");
         thread::yield_now();
     }
 }

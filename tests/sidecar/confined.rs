@@ -3,7 +3,8 @@
 
 use crate::{
     pins::MemoryPins,
-    token::{PIN, Token, open_in_time, program, wait_for},
+    softhsm::PIN,
+    token::{Token, open_in_time, program, wait_for},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use skproxy::signer::{

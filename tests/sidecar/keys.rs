@@ -2,7 +2,8 @@
 
 use crate::{
     pins::MemoryPins,
-    token::{PIN, Token, library, open_in_time, program, softhsm, wait_for},
+    softhsm::{PIN, library, softhsm},
+    token::{Token, open_in_time, program, wait_for},
 };
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
@@ -221,7 +222,8 @@ fn a_module_or_token_that_is_not_there_says_so() {
     other_token.module.token = TokenSelector::Pkcs11 { label: "other".into(), serial: None };
     let mut other_serial = token.spec();
     let serial = Some("0000".to_owned());
-    other_serial.module.token = TokenSelector::Pkcs11 { label: "test token".into(), serial };
+    other_serial.module.token =
+        TokenSelector::Pkcs11 { label: crate::softhsm::LABEL.into(), serial };
     for (spec, refused, expect) in [
         (&missing, true, "/nonexistent/module.so"),
         (&no_module, true, "C_GetFunctionList"),

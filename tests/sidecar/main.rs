@@ -13,4 +13,7 @@ mod pins;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+#[path = "../emulators/softhsm.rs"]
+mod softhsm;
+#[cfg(test)]
 mod token;

@@ -1,7 +1,8 @@
 /* A PKCS#11 module in front of another one (TOKEN_MODULE). It writes down what is asked of it
  * (TOKEN_DIR/log) and fails on order (TOKEN_DIR/fault, read at each call): "<call> <fault>", where
- * the call is load, open, login, sign or info, and the fault is crash, hang, leak or a code. The
- * code of info is or-ed into the token's flags. */
+ * the call is load, open, login, sign or info, and the fault is crash, hang, leak, slow, lose or a
+ * code: slow takes 300 ms, lose does it and crashes before it answers. The code of info is or-ed
+ * into the token's flags. */
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -19,6 +20,8 @@ struct list {
 };
 
 enum { TOKEN_INFO = 6, OPEN = 12, CLOSE = 13, LOGIN = 18, SIGN = 43 };
+/* No code of the standard. */
+enum { LOSE = 0x7fffffff };
 enum { HOST_MEMORY = 0x02, FLAGS_AT = 96, LEAK = 8 << 20 };
 
 static struct list real, mine;
@@ -52,13 +55,18 @@ static rv fault(const char *call) {
     size_t word = strlen(call);
     if (len <= 0 || strncmp(order, call, word) != 0 || order[word] != ' ')
         return 0;
+    note("struck");
     const char *what = order + word + 1;
-    if (strncmp(what, "crash", 5) == 0) {
-        volatile int *nowhere = NULL;
-        *nowhere = 1;
-    }
+    if (strncmp(what, "crash", 5) == 0)
+        __builtin_trap();
     while (strncmp(what, "hang", 4) == 0)
         pause();
+    if (strncmp(what, "slow", 4) == 0) {
+        usleep(300000);
+        return 0;
+    }
+    if (strncmp(what, "lose", 4) == 0)
+        return LOSE;
     if (strncmp(what, "leak", 4) == 0) {
         char *lost = malloc(LEAK);
         if (!lost)
@@ -108,6 +116,11 @@ static rv login(unsigned long session, unsigned long user, char *pin, unsigned l
 static rv sign(unsigned long session, char *data, unsigned long len, char *to, unsigned long *size) {
     rv (*call)(unsigned long, char *, unsigned long, char *, unsigned long *) = real.call[SIGN];
     rv result = fault("sign");
+    if (result == LOSE) {
+        if (call(session, data, len, to, size) == 0)
+            note("lost");
+        __builtin_trap();
+    }
     return result ? result : call(session, data, len, to, size);
 }
 

@@ -130,10 +130,12 @@ fn a_key_that_is_missed_after_a_loss_condemns_the_process_before_the_label() {
 
 #[test]
 fn a_module_that_crashes_or_hangs_costs_its_process_and_nothing_else() {
-    for (fault, expect) in [("crash", "ended"), ("hang", "no answer within 300 ms")] {
+    for (fault, expect) in [("crash", "ended"), ("hang", "no answer within 3000 ms")] {
         let token = Token::new();
         let mut spec = token.spec();
-        spec.call_deadline = Duration::from_millis(300);
+        if fault == "hang" {
+            spec.call_deadline = Duration::from_secs(3);
+        }
         let sessions = sessions(&token, &spec);
         let (mut one, mut two) = (sessions.open().unwrap(), sessions.open().unwrap());
         token.sign(&mut *two).unwrap();
@@ -187,17 +189,22 @@ fn a_module_that_crashes_when_it_is_loaded_is_tried_again_with_growing_pauses() 
     let token = Token::new();
     token.fail("load crash");
     let sessions = sessions(&token, &token.spec());
+    let begin = clock::monotonic();
     let error = sessions.open().unwrap_err();
     assert!(matches!(error, SignerError::Unavailable { .. }), "{error}");
-    let again = sessions.open().unwrap_err();
-    assert!(again.to_string().contains("started again in"), "{again}");
-    assert_eq!(token.count("load"), 1, "a pause starts nothing");
-    let begin = clock::monotonic();
-    wait_for("three more starts", || {
-        drop(sessions.open());
-        (token.count("load") >= 4).then_some(())
+    assert_eq!(token.count("load"), 1);
+    let mut paused = 0;
+    wait_for("three more starts, and a pause", || {
+        let loads = token.count("load");
+        let error = sessions.open().map(drop).unwrap_err();
+        assert!(matches!(error, SignerError::Unavailable { .. }), "{error}");
+        if error.to_string().contains("started again in") {
+            paused += 1;
+            assert_eq!(token.count("load"), loads, "a pause starts nothing");
+        }
+        (token.count("load") >= 4 && paused > 0).then_some(())
     });
-    assert!(begin.elapsed() > Duration::from_millis(500), "100, 200 and 400 ms of pauses");
+    assert!(begin.elapsed() >= Duration::from_millis(700), "100, 200 and 400 ms of pauses");
     token.well();
     token.sign(&mut *open_in_time(&sessions)).unwrap();
 }
@@ -237,12 +244,14 @@ fn killed_and_hung_at_random_under_load_every_signature_verifies_and_signing_res
     const BLOWS: usize = 6;
     let token = Token::new();
     let mut spec = token.spec();
-    spec.call_deadline = Duration::from_millis(500);
-    // Shorter than the pause after the last blow would be if a start took it.
-    spec.start_deadline = Duration::from_secs(5);
+    // What a hung process is given. One that works never takes so long, or it would be one blow
+    // more.
+    spec.call_deadline = Duration::from_secs(5);
     let sessions = sessions(&token, &spec);
     let (signed, end) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let mut random = Random(u64::from(std::process::id()));
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = Random(seed);
     let mut recoveries = Vec::new();
     thread::scope(|scope| {
         for _ in 0..4 {

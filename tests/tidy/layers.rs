@@ -54,25 +54,51 @@ const HANDED: &[(&str, &str, &[&str])] = &[
     ("store", "contract", &["Checked", "ContentDigest", "Draft"]),
     ("store", "signer", &["DeviceAnswer", "Signed"]),
     ("admission", "identity", &["Platform"]),
-    // What a void is judged by is state, and the commit's own time.
+    // What a void is judged by is state, and the commit's own time; an answer's code is judged
+    // before it is adopted.
     (
         "numbering",
         "contract",
-        &["Checked", "ContentDigest", "Draft", "VoidCase", "digest", "may_void"],
+        &[
+            "Checked",
+            "ContentDigest",
+            "Draft",
+            "Profiles",
+            "QrFacts",
+            "VoidCase",
+            "check_qr",
+            "digest",
+            "may_void",
+        ],
     ),
     (
         "numbering",
         "signer",
-        &["DeviceAnswer", "Finished", "Job", "Pool", "Signed", "SignerError", "Takes", "Threads"],
+        &[
+            "DeviceAnswer",
+            "Finished",
+            "Job",
+            "Pool",
+            "Question",
+            "Said",
+            "Signed",
+            "SignerError",
+            "Takes",
+            "Threads",
+        ],
     ),
     ("legacy", "listener", &["HttpAnswer", "HttpApi"]),
-    ("delivery", "numbering", &["Numbering", "SeriesWitness"]),
-    ("delivery", "signer", &["DeviceKey", "KeyError"]),
+    (
+        "delivery",
+        "numbering",
+        &["Finisher", "Heard", "Numbering", "Round", "SeriesWitness", "Taken"],
+    ),
     (
         "delivery",
         "report",
         &["Filter", "Sums", "UsageDifference", "Window", "check_usage", "summarise", "whole_days"],
     ),
+    ("delivery", "signer", &["DeviceKey", "KeyError", "Question", "SignerError"]),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

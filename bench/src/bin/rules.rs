@@ -173,6 +173,7 @@ fn taxpayer() -> Taxpayer {
         id: sample::SELLER.taxpayer_id.into(),
         name: sample::SELLER.name.into(),
         province: "00".into(),
+        forbidden: skproxy::registry::Forbidden::default(),
     }
 }
 

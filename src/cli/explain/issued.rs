@@ -57,11 +57,17 @@ pub(super) const PAGES: &[Page] = &[
         Resend::Never,
         (
             "The text of an issued invoice's two-dimensional code is not what the invoice \
-             says; the invoice stands.",
-            "已开具发票的二维码内容与发票不符；发票有效。",
+             says; the invoice stands. A profile that refuses such a code takes no such answer \
+             from a signer: the series freezes with SIGNER_ANSWER_INVALID.",
+            "已开具发票的二维码内容与发票不符；发票有效。规则档案设为 refuse 时不采纳该应答，\
+             该票种序列以 SIGNER_ANSWER_INVALID 冻结。",
         ),
         ("Nothing; the invoice is issued.", "发票已开具，无需处理。"),
-        ("Tell the device's vendor; compare firmware versions.", "联系设备厂商，核对固件版本。"),
+        (
+            "Watch skproxy_numbering_qr_contradictions_total; tell the device's vendor, compare \
+             firmware versions.",
+            "关注 skproxy_numbering_qr_contradictions_total；联系设备厂商，核对固件版本。",
+        ),
     ),
     page(
         Reason::UploadIncomplete,
@@ -126,8 +132,14 @@ pub(super) const PAGES: &[Page] = &[
              (digital invoices) needs them.",
             "缺少请求设备的 IP、MAC 或 CPU 信息（乐企规则档案要求）。",
         ),
-        ("Send the origin of the request.", "补齐请求设备信息。"),
-        NOTHING,
+        (
+            "Fill draft.origin, over gRPC: the legacy interface has no element for it.",
+            "填写 draft.origin；旧接口无此元素，须使用 gRPC。",
+        ),
+        (
+            "The profile's leqi.origin_required says what must be given.",
+            "规则档案的 leqi.origin_required 决定必填项。",
+        ),
     ),
     page(
         Reason::RedConfirmationMissing,
@@ -137,10 +149,14 @@ pub(super) const PAGES: &[Page] = &[
             "数电红字发票缺少红字信息确认单编号。",
         ),
         (
-            "Have the red confirmation made first, then send its number.",
-            "先办理红字信息确认单，再填写其编号。",
+            "Have the red confirmation made first, then send its number and UUID in \
+             draft.red_confirmation and draft.red_confirmation_uuid, over gRPC.",
+            "先办理红字信息确认单，再填写其编号与 UUID；旧接口无此元素，须使用 gRPC。",
         ),
-        NOTHING,
+        (
+            "The profile's leqi.red_confirmation_required asks for it.",
+            "规则档案的 leqi.red_confirmation_required 决定是否必填。",
+        ),
     ),
     page(
         Reason::AlreadyExists,

@@ -76,7 +76,10 @@ pub(super) const PAGES: &[Page] = &[
             "该操作未授权给平台，或本版本尚不提供（如减按计征、设备赋号发票的作废）。",
         ),
         ("Ask only for what is granted and offered.", "仅请求已授权且已提供的操作。"),
-        ("Check the platform's grants.", "核对平台授权。"),
+        (
+            "`skproxy binding show PLATFORM` says what is granted, `binding set` replaces it.",
+            "以 `skproxy binding show` 查看授权，以 `binding set` 调整。",
+        ),
     ),
     page(
         Reason::StaleRequest,
@@ -131,11 +134,14 @@ pub(super) const PAGES: &[Page] = &[
     page(
         Reason::TaxpayerForbidden,
         Resend::AfterFix,
-        ("The tax office forbids the taxpayer to issue.", "税务机关已禁止该纳税人开票。"),
+        (
+            "The tax office forbids the taxpayer to issue, this kind or anything.",
+            "税务机关已禁止该纳税人开票，或禁止开具此票种。",
+        ),
         ("Tell the seller; only its tax office can lift it.", "告知销售方，由其向税务机关办理。"),
         (
-            "Read the device's taxpayer info again once it is lifted.",
-            "解除后重新读取设备中的纳税人信息。",
+            "Once it is lifted: `skproxy taxpayer set --id ID --reason WHY` without --forbid.",
+            "解除后执行 `skproxy taxpayer set --id ID --reason 原因`，不带 --forbid。",
         ),
     ),
     page(

@@ -23,14 +23,36 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     ),
     (Reason::PlatformSuspended, "src/numbering/laws/promises.rs", "expect"),
     (
+        Reason::UploadIncomplete,
+        "src/numbering/tests/monitor.rs",
+        "a_receipt_with_nothing_to_write_back_frees_nothing_and_a_person_must_look",
+    ),
+    (Reason::SingleLimitExceeded, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::CumulativeLimitExceeded, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::OfflineCount, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::OfflineAmount, LIMITS, "each_limit_holds_to_the_fen_and_the_invoice"),
+    (Reason::PeriodLocked, LIMITS, "each_lock_begins_at_its_second"),
+    (Reason::OfflineTime, LIMITS, "each_lock_begins_at_its_second"),
+    (Reason::UploadDeadline, LIMITS, "each_lock_begins_at_its_second"),
+    (
+        Reason::RedPeriod,
+        "src/numbering/tests/monitor.rs",
+        "a_red_letter_comes_in_time_and_on_the_device_that_issued",
+    ),
+    (
         Reason::OperationNotAllowed,
-        RED,
-        "a_red_invoice_is_refused_where_red_letters_are_not_offered",
+        GRANTS,
+        "a_call_is_refused_when_its_operation_is_not_granted_and_no_other_is",
     ),
     (
         Reason::TaxpayerNotBound,
         "tests/it/refusals.rs",
         "a_caller_that_is_not_let_in_leaves_no_trace",
+    ),
+    (
+        Reason::TaxpayerForbidden,
+        GRANTS,
+        "a_forbidden_taxpayer_issues_nothing_of_what_is_forbidden_until_it_is_allowed",
     ),
     (
         Reason::SessionLimit,
@@ -66,7 +88,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     (Reason::TaxpayerIdChecksum, TEXTS, "the_buyer_s_check_character_counts_as_the_profile_says"),
     (Reason::SellerMismatch, TEXTS, "the_seller_is_the_device_s_taxpayer"),
     (Reason::KindNotApproved, TEXTS, "a_kind_must_be_approved_for_the_device"),
-    (Reason::TaxCodeInvalid, TEXTS, "codes_have_their_shape"),
+    (
+        Reason::TaxCodeInvalid,
+        "src/contract/tests/tax_codes.rs",
+        "a_code_is_a_leaf_of_the_table_and_has_the_line_s_rate",
+    ),
     (
         Reason::RateNotAuthorised,
         RATES,
@@ -168,7 +194,21 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "src/numbering/tests/devices.rs",
         "a_lost_request_is_released_after_the_quiescence_time_and_its_serial_is_free",
     ),
-    (Reason::QrInvalid, "src/contract/qr.rs", "what_the_invoice_does_not_say_is_wrong"),
+    (
+        Reason::QrInvalid,
+        "src/numbering/tests/codes.rs",
+        "a_code_that_contradicts_its_invoice_freezes_the_series_where_the_profile_refuses_it",
+    ),
+    (
+        Reason::OriginInfoMissing,
+        LEQI,
+        "the_machine_that_asked_is_named_where_the_profile_asks_for_it",
+    ),
+    (
+        Reason::RedConfirmationMissing,
+        LEQI,
+        "a_red_letter_names_its_confirmation_where_the_profile_asks_for_it",
+    ),
     (
         Reason::ReconcileMismatch,
         "tests/it/claims.rs",
@@ -221,12 +261,15 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
     ),
 ];
 
+const GRANTS: &str = "tests/it/grants.rs";
 const KINDS: &str = "src/contract/tests/kinds.rs";
 const MONEY: &str = "src/contract/tests/money.rs";
 const RATES: &str = "src/contract/tests/rates.rs";
+const LEQI: &str = "src/contract/tests/leqi.rs";
 const LEGACY: &str = "src/legacy/tests/bad_input.rs";
 const RED: &str = "src/contract/tests/red.rs";
 const REDS: &str = "tests/it/reds.rs";
+const LIMITS: &str = "src/numbering/limits.rs";
 const SIGNED: &str = "src/legacy/tests/ca.rs";
 const TEXTS: &str = "src/contract/tests/texts.rs";
 
@@ -236,25 +279,13 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::PlatformNotRegistered, "accreditation"),
     (Reason::StaleRequest, "accreditation"),
     (Reason::ReplayedRequest, "accreditation"),
-    (Reason::TaxpayerForbidden, "the device's taxpayer info"),
     (Reason::RateLimited, "admission's rates"),
-    (Reason::RedPeriod, "monitor data"),
     (Reason::SerialInProgress, "nothing: in doubt is an outcome, never a refusal"),
-    (Reason::SingleLimitExceeded, "monitor data"),
-    (Reason::CumulativeLimitExceeded, "monitor data"),
-    (Reason::PeriodLocked, "monitor data"),
-    (Reason::OfflineTime, "monitor data"),
-    (Reason::OfflineCount, "monitor data"),
-    (Reason::OfflineAmount, "monitor data"),
-    (Reason::UploadDeadline, "monitor data"),
     (Reason::NumberMismatch, "device signers"),
     (Reason::DevicePinLocked, "device signers"),
     (Reason::DeviceCertInvalid, "device signers"),
-    (Reason::UploadIncomplete, "write-back to devices"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
     (Reason::QuotaExhausted, "the 乐企 profile"),
-    (Reason::OriginInfoMissing, "the 乐企 profile"),
-    (Reason::RedConfirmationMissing, "the 乐企 profile"),
 ];
 
 #[test]

@@ -95,17 +95,18 @@ pub(super) const PAGES: &[Page] = &[
         Reason::TaxCodeInvalid,
         Resend::AfterFix,
         (
-            "A tax classification code (商品编码) does not have 19 digits, or is no code of \
-             its table.",
-            "商品编码不是 19 位数字，或不在编码表中。",
+            "A tax classification code (商品编码) does not have 19 digits, or the profile's \
+             table does not know it, has it as a group of codes, or not for the line's rate.",
+            "商品编码不是 19 位数字，或不在规则档案的编码表中、为汇总编码、不适用所填税率。",
         ),
         (
             "Take the code from the table whose version the draft names.",
             "使用所填版本编码表中的编码。",
         ),
         (
-            "The table itself is not loaded yet; a profile may soften the rule.",
-            "编码表尚未加载；规则档案可放宽此规则。",
+            "A profile names its table (tax_codes.file); `config check` says which have one. \
+             Without one the shape alone is checked.",
+            "规则档案以 tax_codes.file 指定编码表；`config check` 列出已加载者，未指定时仅校验格式。",
         ),
     ),
     page(

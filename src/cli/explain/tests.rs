@@ -95,7 +95,7 @@ fn a_page_says_how_hard_its_rule_is() {
         (Reason::LineTaxMismatch, Severity::Reject, "refused; a profile may say shadow\n"),
         (Reason::RemarkInvalid, Severity::Reject, "a profile may say warn, shadow, off\n"),
         (Reason::TaxpayerIdChecksum, Severity::Warn, "a profile may say refuse, shadow, off\n"),
-        (Reason::QrInvalid, Severity::Warn, "a warning; a profile may say shadow, off\n"),
+        (Reason::QrInvalid, Severity::Warn, "a warning; a profile may say refuse, shadow, off\n"),
         (Reason::PeriodLocked, Severity::State, "refused while the state lasts\n"),
     ] {
         assert_eq!(Severity::of(reason), severity, "{reason}");

@@ -1,6 +1,9 @@
 //! How operators write their commands.
 
-use crate::{cli::output::Format, pb::v1};
+use crate::{
+    cli::output::Format,
+    pb::{admin::v1 as pb, v1},
+};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -38,6 +41,37 @@ impl KindName {
             Self::Roll => v1::InvoiceKind::Roll,
             Self::ENormal => v1::InvoiceKind::ENormal,
             Self::ESpecial => v1::InvoiceKind::ESpecial,
+        }
+        .into()
+    }
+}
+
+/// What a binding grants, as operators write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OperationName {
+    /// Blue invoices (蓝字): issue and validate
+    Issue,
+    /// Red letters (红字): issue, validate and check
+    Red,
+    /// Voids (作废)
+    Void,
+    /// What became of a serial or a number (查询)
+    Query,
+    /// Lists of invoices (列表)
+    List,
+    /// The taxpayer's devices (设备): description, monitor, rates and stock
+    Device,
+}
+
+impl OperationName {
+    pub(super) fn wire(self) -> i32 {
+        match self {
+            Self::Issue => pb::Operation::Issue,
+            Self::Red => pb::Operation::Red,
+            Self::Void => pb::Operation::Void,
+            Self::Query => pb::Operation::Query,
+            Self::List => pb::Operation::List,
+            Self::Device => pb::Operation::Device,
         }
         .into()
     }
@@ -245,6 +279,21 @@ pub(crate) enum TaxpayerCommand {
         #[arg(long)]
         province: String,
     },
+    /// Say what a taxpayer must not issue (禁止开票); with neither option it may issue again
+    Set {
+        /// Taxpayer id
+        #[arg(long)]
+        id: String,
+        /// Nothing at all
+        #[arg(long)]
+        forbid_all: bool,
+        /// A kind that it must not issue; may be repeated
+        #[arg(long = "forbid", value_enum)]
+        forbid: Vec<KindName>,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: String,
+    },
     /// List taxpayers
     List,
     /// Show one
@@ -265,6 +314,21 @@ pub(crate) enum BindingCommand {
         /// Taxpayer id
         #[arg(long)]
         taxpayer: String,
+        /// What it may do; may be repeated; everything without it
+        #[arg(long = "allow", value_enum)]
+        allow: Vec<OperationName>,
+    },
+    /// Replace what a platform may do for a taxpayer that it is bound to
+    Set {
+        /// Platform code
+        #[arg(long)]
+        platform: String,
+        /// Taxpayer id
+        #[arg(long)]
+        taxpayer: String,
+        /// What it may do; may be repeated
+        #[arg(long = "allow", value_enum, required = true)]
+        allow: Vec<OperationName>,
     },
     /// List bindings
     List,
@@ -330,7 +394,7 @@ pub(crate) enum DeviceCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Let a device present its PIN again after a PIN error (解锁)
+    /// Open a device again that stopped because of its PIN (解锁)
     Unlock {
         /// Device id
         id: String,

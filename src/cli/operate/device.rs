@@ -41,7 +41,8 @@ pub(super) async fn device(command: DeviceCommand, target: Target) -> Result<Exi
         DeviceCommand::Unlock { id, reason, yes } => {
             if !yes {
                 return plan(&format!(
-                    "let device {id} present the PIN of its PIN file once; a wrong one may lock it"
+                    "open device {id} again; where it has a PIN file, its PIN is presented once, \
+                     and a wrong one may lock it"
                 ));
             }
             let request = pb::UnlockDeviceRequest { device_id: id, reason };

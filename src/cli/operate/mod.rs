@@ -16,8 +16,8 @@ use super::{
 use crate::{admin::client::connect, pb::admin::v1 as pb};
 use anyhow::{Context as _, Result};
 use args::{
-    BindingCommand, InvoiceCommand, PlatformCommand, RouteCommand, SeriesCommand, StockCommand,
-    Target, TaxpayerCommand,
+    BindingCommand, InvoiceCommand, KindName, OperationName, PlatformCommand, RouteCommand,
+    SeriesCommand, StockCommand, Target, TaxpayerCommand,
 };
 use clap::ValueEnum as _;
 use prost::Message;
@@ -88,9 +88,19 @@ async fn taxpayer(command: TaxpayerCommand, target: Target) -> Result<Exit> {
     let mut client = connect(&target.socket).await?;
     let wanted = match command {
         TaxpayerCommand::Add { id, name, province } => {
-            let taxpayer = Some(pb::Taxpayer { taxpayer_id: id, name, province });
+            let new = pb::Taxpayer { taxpayer_id: id, name, province, ..Default::default() };
+            let taxpayer = Some(new);
             let answer = client.add_taxpayer(pb::AddTaxpayerRequest { taxpayer }).await;
             return show("AddTaxpayerResponse", answer, &target);
+        }
+        TaxpayerCommand::Set { id, forbid_all, forbid, reason } => {
+            let request = pb::SetTaxpayerRequest {
+                taxpayer_id: id,
+                forbidden: forbid_all,
+                forbidden_kinds: forbid.into_iter().map(KindName::wire).collect(),
+                reason,
+            };
+            return show("SetTaxpayerResponse", client.set_taxpayer(request).await, &target);
         }
         TaxpayerCommand::List => String::new(),
         TaxpayerCommand::Show { id } => id,
@@ -102,16 +112,26 @@ async fn taxpayer(command: TaxpayerCommand, target: Target) -> Result<Exit> {
 async fn binding(command: BindingCommand, target: Target) -> Result<Exit> {
     let mut client = connect(&target.socket).await?;
     let wanted = match command {
-        BindingCommand::Add { platform, taxpayer } => {
-            let binding = Some(pb::Binding { platform_id: platform, taxpayer_id: taxpayer });
+        BindingCommand::Add { platform, taxpayer, allow } => {
+            let binding = Some(granting(platform, taxpayer, allow));
             let answer = client.add_binding(pb::AddBindingRequest { binding }).await;
             return show("AddBindingResponse", answer, &target);
+        }
+        BindingCommand::Set { platform, taxpayer, allow } => {
+            let binding = Some(granting(platform, taxpayer, allow));
+            let answer = client.set_binding(pb::SetBindingRequest { binding }).await;
+            return show("SetBindingResponse", answer, &target);
         }
         BindingCommand::List => String::new(),
         BindingCommand::Show { platform } => platform,
     };
     let answer = client.list_bindings(pb::ListBindingsRequest { platform_id: wanted }).await;
     show("ListBindingsResponse", answer, &target)
+}
+
+fn granting(platform_id: String, taxpayer_id: String, allow: Vec<OperationName>) -> pb::Binding {
+    let operations = allow.into_iter().map(OperationName::wire).collect();
+    pb::Binding { platform_id, taxpayer_id, operations }
 }
 
 type Client = pb::admin_service_client::AdminServiceClient<tonic::transport::Channel>;

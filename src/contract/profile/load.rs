@@ -1,15 +1,16 @@
 //! Reads profiles from text: the embedded ones, and those of an operator, which may replace them.
 //! Reads no file itself: texts in, profiles or every mistake out.
 
-use super::{Profile, locate::locate};
+use super::{Profile, TaxCodes, locate::locate};
 use std::fmt;
 
 /// Name of the profile that a device has unless told otherwise.
 pub const DEFAULT_PROFILE: &str = "baiwang";
 
-pub(super) const EMBEDDED: [&str; 2] = [
+pub(super) const EMBEDDED: [&str; 3] = [
     include_str!("../../../deploy/profiles/baiwang.toml"),
     include_str!("../../../deploy/profiles/aisino.toml"),
+    include_str!("../../../deploy/profiles/leqi.toml"),
 ];
 
 /// Why a text is no profile. Each message names line and column, from 1.
@@ -65,7 +66,7 @@ impl Profile {
 }
 
 /// The profiles that devices may name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Profiles(Vec<Profile>);
 
 impl Profiles {
@@ -107,6 +108,30 @@ impl Profiles {
             }
         }
         if mistakes.is_empty() { Ok(profiles) } else { Err(mistakes) }
+    }
+
+    /// The files with tables of tax codes that profiles name, each once, in the order of the
+    /// profiles.
+    #[must_use]
+    pub fn tax_code_files(&self) -> Vec<String> {
+        let mut files: Vec<String> = Vec::new();
+        for file in self.0.iter().filter_map(|profile| profile.tax_codes.file.as_ref()) {
+            if !files.contains(file) {
+                files.push(file.clone());
+            }
+        }
+        files
+    }
+
+    /// Hands a table to every profile that names its file.
+    #[must_use]
+    pub fn with_tax_codes(mut self, file: &str, table: &TaxCodes) -> Self {
+        for profile in &mut self.0 {
+            if profile.tax_codes.file.as_deref() == Some(file) {
+                profile.tax_codes.table = Some(table.clone());
+            }
+        }
+        self
     }
 
     fn put(&mut self, profile: Profile) {

@@ -1,15 +1,20 @@
 //! Profiles: every reconstructed constant as versioned data (`deploy/profiles`), so that a rule of
-//! a vendor is a line of text and never a branch in the code. Two are embedded; `baiwang` is the
+//! a vendor is a line of text and never a branch in the code. Three are embedded; `baiwang` is the
 //! default.
 
+mod leqi;
 mod load;
 mod locate;
 mod rates;
 mod severity;
+mod tax_codes;
 
+pub use leqi::{Leqi, OriginField};
 pub use load::{DEFAULT_PROFILE, ProfileError, ProfileMistake, Profiles};
 pub use rates::{Day, RatePeriod, RateVerdict, Rates};
 pub use severity::{Severities, Softening, softening};
+pub(super) use tax_codes::TAX_CODE_DIGITS;
+pub use tax_codes::{TaxCode, TaxCodeRules, TaxCodes};
 
 use crate::{contract::decimal::DIGITS_MAX, model::Kind, registry::ZeroLimit};
 use serde::Deserialize;
@@ -45,6 +50,12 @@ pub struct Profile {
     /// What limits mean.
     #[serde(default)]
     pub limits: LimitRules,
+    /// The table of tax codes; left out, none.
+    #[serde(default)]
+    pub tax_codes: TaxCodeRules,
+    /// What 乐企 asks for; left out, nothing of it.
+    #[serde(default)]
+    pub leqi: Leqi,
     /// Rules that do not do what they do by default.
     #[serde(default)]
     pub severity: Severities,
@@ -301,6 +312,7 @@ impl Profile {
         wrong
             .map(|(_, key, must)| (key.to_owned(), must))
             .or_else(|| self.impossible_kind())
+            .or_else(|| self.leqi.impossible())
             .or_else(|| self.impossible_rule())
     }
 

@@ -38,12 +38,6 @@ const SOFT: Softening = Softening {
     words: "\"refuse\", \"warn\", \"shadow\" or \"off\"",
 };
 const HINT: Softening = Softening { default: Severity::Warn, ..SOFT };
-/// Found after the number is spent, when nothing can be refused any more.
-const AFTERWARDS: Softening = Softening {
-    default: Severity::Warn,
-    allowed: &[Severity::Warn, Severity::Shadow, Severity::Off],
-    words: "\"warn\", \"shadow\" or \"off\", since the number is spent",
-};
 
 /// Every rule that is not fixed.
 const SOFTENED: &[(Reason, Softening)] = &[
@@ -63,7 +57,10 @@ const SOFTENED: &[(Reason, Softening)] = &[
     (Reason::SpecialKindRule, SOFT),
     (Reason::RedNoticeInvalid, SOFT),
     (Reason::RemarkInvalid, SOFT),
-    (Reason::QrInvalid, AFTERWARDS),
+    (Reason::OriginInfoMissing, SOFT),
+    (Reason::RedConfirmationMissing, SOFT),
+    // Found after the number is spent: "refuse" refuses the signer's answer, not the request.
+    (Reason::QrInvalid, HINT),
 ];
 
 /// How far a profile may soften the rule of a reason. A new reason starts out fixed.

@@ -6,7 +6,7 @@ use crate::refusal::{Reason, Severity};
 #[test]
 fn the_embedded_profiles_parse_and_the_first_is_the_default() {
     let profiles = Profiles::embedded();
-    assert_eq!(profiles.names().collect::<Vec<_>>(), [DEFAULT_PROFILE, "aisino"]);
+    assert_eq!(profiles.names().collect::<Vec<_>>(), [DEFAULT_PROFILE, "aisino", "leqi"]);
     assert_eq!(profiles.get("baiwang").unwrap().cipher.length, 112);
     assert_eq!(profiles.get("aisino").unwrap().cipher.length, 108);
     assert!(profiles.get("Baiwang").is_none());
@@ -77,6 +77,8 @@ fn a_profile_softens_what_may_be_softened_and_nothing_else() {
         ("", Reason::TaxpayerIdChecksum, Severity::Warn),
         ("TAXPAYER_ID_CHECKSUM = \"refuse\"", Reason::TaxpayerIdChecksum, Severity::Refuse),
         ("REMARK_INVALID = \"off\"", Reason::RemarkInvalid, Severity::Off),
+        ("REMARK_INVALID = \"off\"", Reason::QrInvalid, Severity::Warn),
+        ("QR_INVALID = \"refuse\"", Reason::QrInvalid, Severity::Refuse),
         ("LINE_TAX_MISMATCH = \"shadow\"", Reason::LineTaxMismatch, Severity::Shadow),
         ("LINE_TAX_MISMATCH = \"refuse\"", Reason::TotalTaxMismatch, Severity::Refuse),
     ] {
@@ -88,7 +90,6 @@ fn a_profile_softens_what_may_be_softened_and_nothing_else() {
         ("LINE_TAX_MISMATCH = \"warn\"", "since amounts must add up"),
         ("TOTAL_SUM_MISMATCH = \"shadow\"", "TOTAL_SUM_MISMATCH always refuses"),
         ("NO_NUMBERS = \"off\"", "NO_NUMBERS always refuses"),
-        ("QR_INVALID = \"refuse\"", "since the number is spent"),
         ("remark_invalid = \"off\"", "no rule's reason is called"),
     ] {
         let error = Profile::parse(&set(text)).unwrap_err().to_string();
@@ -102,7 +103,7 @@ fn an_operator_s_profile_is_added_or_takes_the_embedded_one_s_place() {
     let stricter = changed("number = 16", "number = 15");
     let files = [("own.toml", own.as_str()), ("baiwang.toml", &stricter)];
     let profiles = Profiles::with_files(files).unwrap();
-    assert_eq!(profiles.names().collect::<Vec<_>>(), ["baiwang", "aisino", "own"]);
+    assert_eq!(profiles.names().collect::<Vec<_>>(), ["baiwang", "aisino", "leqi", "own"]);
     assert_eq!(profiles.get("baiwang").unwrap().lengths.number, 15);
 }
 

@@ -1,10 +1,12 @@
 //! The rules as tables, each with its boundary on both sides. Pure: no number is spent.
 
 mod kinds;
+mod leqi;
 mod money;
 mod rates;
 mod red;
 mod softened;
+mod tax_codes;
 mod texts;
 mod vectors;
 
@@ -38,6 +40,7 @@ fn taxpayer() -> Taxpayer {
         id: SELLER.taxpayer_id.into(),
         name: SELLER.name.into(),
         province: "00".into(),
+        forbidden: crate::registry::Forbidden::default(),
     }
 }
 

@@ -10,8 +10,9 @@ mod sides;
 pub use merge::There;
 
 use super::{
-    batch::voided,
+    upload::voided,
     upstream::{Held, HeldWindow, UpstreamError},
+    worker::Delivery,
 };
 use crate::{
     clock::Clock,
@@ -86,10 +87,11 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Compares the books of `numbering` with the acceptance sides of its routes.
+    /// Compares the books that `delivery` delivers from with the acceptance sides of their routes.
     #[must_use]
-    pub fn new(numbering: Numbering, tls: ClientTls, clock: Clock) -> Self {
-        Self { numbering, tls, clock }
+    pub fn new(delivery: &Delivery) -> Self {
+        let (numbering, tls) = (delivery.numbering.clone(), delivery.tls.clone());
+        Self { numbering, tls, clock: delivery.clock.clone() }
     }
 
     /// Compares everything, tells each difference, and answers how many there are.

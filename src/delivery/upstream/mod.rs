@@ -8,15 +8,15 @@ mod reconcile;
 
 pub use reconcile::{Held, HeldWindow};
 
-use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt};
+use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt, is_acceptance_serial};
 use crate::{
     model::{CstTime, InvoiceNumber, Kind},
     pb::authority::v1::{
-        AcquireSegmentRequest, BatchItem, GetReceiptRequest, GetSeriesHeadRequest,
-        GetSeriesHeadResponse, Receipt, RegisterDeviceRequest, SubmitBatchRequest,
-        acceptance_service_client::AcceptanceServiceClient,
+        AcquireSegmentRequest, BatchItem, GetMonitorRequest, GetReceiptRequest,
+        GetSeriesHeadRequest, GetSeriesHeadResponse, Receipt, RegisterDeviceRequest,
+        SubmitBatchRequest, acceptance_service_client::AcceptanceServiceClient,
     },
-    registry::{Device, Route},
+    registry::{Device, MonitorFacts, Route},
     transport::{ClientTls, ConnectError, lazy_channel},
 };
 use std::{future::Future, time::Duration};
@@ -51,6 +51,22 @@ pub enum UpstreamError {
     },
 }
 
+impl UpstreamError {
+    /// Whether the acceptance says this of what it was handed, rather than of who hands it in.
+    #[must_use]
+    pub fn is_about_the_batch(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => ABOUT_CONTENT.contains(code),
+            Self::Lying { .. } => true,
+            Self::Unreachable { .. } => false,
+        }
+    }
+}
+
+/// Codes that say something of a request's content.
+const ABOUT_CONTENT: [&str; 4] =
+    ["INVALID_ARGUMENT", "ALREADY_EXISTS", "FAILED_PRECONDITION", "OUT_OF_RANGE"];
+
 /// Why a route cannot be used as it is set up.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
@@ -74,6 +90,15 @@ pub struct SeriesHead {
     pub heads: Vec<InvoiceNumber>,
     /// Its clock.
     pub authority_time: CstTime,
+}
+
+/// What the acceptance says of a batch that it has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// The verified receipt.
+    Judged(Box<VerifiedReceipt>),
+    /// It is still being judged; the acceptance serial (受理序列号).
+    Judging(String),
 }
 
 /// A request for numbers; kept and sent again unchanged until it is answered.
@@ -122,33 +147,32 @@ impl Upstream {
     ///
     /// # Errors
     /// `Unreachable` when the batch may or may not have arrived, `Refused`, `Lying`.
-    pub async fn submit(
+    pub async fn submit_batch(
         &self,
         batch: BatchId,
         items: Vec<BatchItem>,
-    ) -> Result<VerifiedReceipt, UpstreamError> {
-        let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
+        names: &[ItemName],
+    ) -> Result<Submitted, UpstreamError> {
         let request = SubmitBatchRequest { batch_id: batch.0.to_vec(), items };
         let mut client = self.client.clone();
         let answer = within_deadline(client.submit_batch(timed(request))).await?;
-        self.verify(answer.receipt, batch, &names)
+        self.verify((answer.receipt, answer.acceptance_serial), batch, names)
     }
 
     /// The receipt of a batch sent before (上传结果); `None` when the batch never arrived.
     ///
     /// # Errors
-    /// As `submit`.
-    pub async fn receipt(
+    /// As `submit_batch`.
+    pub async fn find_batch(
         &self,
         batch: BatchId,
-        items: &[BatchItem],
-    ) -> Result<Option<VerifiedReceipt>, UpstreamError> {
+        names: &[ItemName],
+    ) -> Result<Option<Submitted>, UpstreamError> {
         let request = GetReceiptRequest { batch_id: batch.0.to_vec() };
         let mut client = self.client.clone();
         match within_deadline(client.get_receipt(timed(request))).await {
             Ok(answer) => {
-                let names: Vec<ItemName> = items.iter().map(ItemName::of).collect();
-                self.verify(answer.receipt, batch, &names).map(Some)
+                self.verify((answer.receipt, answer.acceptance_serial), batch, names).map(Some)
             }
             Err(UpstreamError::Refused { code: NOT_FOUND, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -158,7 +182,7 @@ impl Upstream {
     /// What the acceptance knows of a series.
     ///
     /// # Errors
-    /// As `submit`.
+    /// As `submit_batch`.
     pub async fn series_head(&self, device: &str, kind: Kind) -> Result<SeriesHead, UpstreamError> {
         let kind = kind.to_wire().as_str_name().to_owned();
         let request = GetSeriesHeadRequest { device_id: device.to_owned(), kind };
@@ -170,7 +194,7 @@ impl Upstream {
     /// Acquires numbers (发票领用). The same request again gets the same numbers.
     ///
     /// # Errors
-    /// As `submit`.
+    /// As `submit_batch`.
     pub async fn acquire(&self, wanted: &SegmentRequest) -> Result<AcquiredSegment, UpstreamError> {
         let request = AcquireSegmentRequest {
             request_id: wanted.id.to_vec(),
@@ -192,7 +216,7 @@ impl Upstream {
     /// Registers a device's public key (发行); the same registration again changes nothing.
     ///
     /// # Errors
-    /// As `submit`; `Refused` when the id is registered with another key.
+    /// As `submit_batch`; `Refused` when the id is registered with another key.
     pub async fn register_device(
         &self,
         device: &Device,
@@ -202,20 +226,43 @@ impl Upstream {
             device_id: device.id.clone(),
             taxpayer_id: taxpayer_id.to_owned(),
             public_key: device.public_key.clone(),
+            draws_numbers: device.backend.draws_numbers(),
         };
         let mut client = self.client.clone();
         within_deadline(client.register_device(timed(request))).await.map(drop)
     }
 
+    /// Monitor data of a device and kind (监控数据).
+    ///
+    /// # Errors
+    /// As `submit_batch`.
+    pub async fn monitor(&self, device: &str, kind: Kind) -> Result<MonitorFacts, UpstreamError> {
+        let name = kind.to_wire().as_str_name().to_owned();
+        let request = GetMonitorRequest { device_id: device.to_owned(), kind: name };
+        let mut client = self.client.clone();
+        let answer = within_deadline(client.get_monitor(timed(request))).await?;
+        let missing = || lying(Lie::Malformed { what: "the answer has no monitor data" });
+        let data = answer.monitor.ok_or_else(missing)?;
+        MonitorFacts::read(&data, device, kind)
+            .map_err(|flaw| lying(Lie::Malformed { what: flaw.what() }))
+    }
+
     fn verify(
         &self,
-        receipt: Option<Receipt>,
+        (receipt, serial): (Option<Receipt>, String),
         batch: BatchId,
         items: &[ItemName],
-    ) -> Result<VerifiedReceipt, UpstreamError> {
-        let missing = Lie::Malformed { what: "the answer has no receipt" };
-        let receipt = receipt.ok_or_else(|| lying(missing))?;
-        VerifiedReceipt::check(receipt, &self.receipt_key, batch, items).map_err(lying)
+    ) -> Result<Submitted, UpstreamError> {
+        match receipt {
+            Some(receipt) => VerifiedReceipt::check(receipt, &self.receipt_key, batch, items)
+                .map(|receipt| Submitted::Judged(Box::new(receipt)))
+                .map_err(lying),
+            None if is_acceptance_serial(&serial) => Ok(Submitted::Judging(serial)),
+            None => {
+                let what = "the answer has neither a receipt nor an acceptance serial";
+                Err(lying(Lie::Malformed { what }))
+            }
+        }
     }
 }
 

@@ -261,7 +261,8 @@ fn outcomes_of_the_pipeline_become_answers() {
         _ => None,
     };
     let delivery = pb::DeliveryState { state: pb::Delivery::Accepted.into(), ..Default::default() };
-    let issued = pb::Issued { invoice: Some(invoice()), delivery: Some(delivery) };
+    let (invoice, delivery) = (Some(invoice()), Some(delivery));
+    let issued = pb::Issued { invoice, delivery, budget: None };
     assert_eq!(answer(Some(Wire::Issued(issued))), Answer::Invoices(vec![found()]));
     assert_eq!(answer(Some(Wire::InDoubt(pb::InDoubt { ask_after_ms: 1 }))), Answer::InDoubt);
     // What is issued or unclear is never a failure.

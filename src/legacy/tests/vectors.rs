@@ -25,7 +25,9 @@ fn files(directory: &str) -> Vec<(String, Vec<u8>)> {
 /// A seller's taxpayer and a device of every kind.
 pub(super) fn house(seller: Seller<'_>) -> (Taxpayer, Device) {
     let (id, name) = (seller.taxpayer_id.to_owned(), seller.name.to_owned());
-    let taxpayer = Taxpayer { no: TaxpayerNo(1), id, name, province: "44".to_owned() };
+    let province = "44".to_owned();
+    let forbidden = crate::registry::Forbidden::default();
+    let taxpayer = Taxpayer { no: TaxpayerNo(1), id, name, province, forbidden };
     let device = Device {
         no: DeviceNo(1),
         id: "D".to_owned(),

@@ -25,7 +25,7 @@ use std::{sync::mpsc, time::Duration};
 use tokio::sync::oneshot;
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A backend that is not there: it takes claims and signs none.
 struct Absent;
@@ -77,6 +77,7 @@ fn running() -> Running {
         limits: Limits::default(),
         clock: clock.clone(),
         read_only: None,
+        profiles: std::sync::Arc::default(),
     };
     let mut way_back = None;
     let (numbering, finisher) = Numbering::start(parts, |completions| {

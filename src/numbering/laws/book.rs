@@ -27,6 +27,15 @@ pub(super) fn reloads(book: &Book, store: &MemoryStore) -> Law {
     same(law, &book.open_batches, &fresh.open_batches)?;
     same(law, &book.unanswered, &fresh.unanswered)?;
     same(law, &book.reds, &fresh.reds)?;
+    same(law, &book.aside, &fresh.aside)?;
+    same(law, &book.write_backs, &fresh.write_backs)?;
+    let law = "what is offline is what the authority and the devices do not know";
+    same(law, &book.unheard, &fresh.unheard)?;
+    let offline = |book: &Book| {
+        let all = book.series.keys().map(|no| (*no, book.offline(*no)));
+        all.collect::<Vec<_>>()
+    };
+    same(law, &offline(book), &offline(&fresh))?;
     let waiting = |book: &Book| {
         let some = book.outbox.iter().filter(|(_, waiting)| !waiting.is_empty());
         some.map(|(province, waiting)| (province.clone(), waiting.clone())).collect::<Vec<_>>()

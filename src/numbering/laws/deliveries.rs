@@ -22,12 +22,37 @@ impl Model {
         Ok(())
     }
 
+    /// A batch that was split goes on in parts, or is set aside when it has but one member.
+    pub(super) fn batch_split(&mut self, batch: &DeliveryBatch, parts: &[DeliveryBatch]) -> Law {
+        self.answered_now.insert(batch.no);
+        if let [notice] = batch.members.as_slice() {
+            self.aside_now.insert(*notice);
+            return holds(parts.is_empty(), "one item is set aside", || format!("{parts:?}"));
+        }
+        let members: Vec<Notice> = parts.iter().flat_map(|part| part.members.clone()).collect();
+        let smaller = parts.iter().all(|part| part.members.len() < batch.members.len());
+        holds(members == batch.members && smaller, "a split loses nothing", || {
+            format!("{parts:?} of {batch:?}")
+        })?;
+        self.batches_now.extend(parts.iter().map(|part| (part.no, part.members.clone())));
+        Ok(())
+    }
+
+    /// How much of what is set aside, as committed, waits for a batch again.
+    pub(super) fn sent_again(&mut self) -> u64 {
+        let sent: Vec<Notice> = self.aside.difference(&self.told_now).copied().collect();
+        self.told_now.extend(sent.iter().copied());
+        crate::convert::len_u64(sent.len())
+    }
+
     /// A void is told after the receipt of its invoice.
     fn waits(&self, notice: Notice) -> bool {
         let invoice = Notice::end(notice.claim);
         let batches = self.open_batches.values().chain(self.batches_now.values());
         notice.told == Told::InvoiceVoid
-            && (self.waiting.contains(&invoice) || batches.flatten().any(|told| *told == invoice))
+            && (self.waiting.contains(&invoice)
+                || self.aside.contains(&invoice)
+                || batches.flatten().any(|told| *told == invoice))
     }
 
     /// What is in a batch without a receipt, as committed.

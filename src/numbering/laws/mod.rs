@@ -94,6 +94,13 @@ enum Op {
     Receipt {
         pick: usize,
     },
+    Split {
+        pick: usize,
+    },
+    SendAgain,
+    WrittenBack {
+        pick: usize,
+    },
     EnableDevice {
         device: usize,
         enabled: bool,
@@ -179,6 +186,9 @@ fn operating() -> impl Strategy<Value = Op> {
             .prop_map(|(target, code, first, len)| Op::AddSegment { target, code, first, len }),
         2 => (1..4_usize).prop_map(|count_max| Op::FreezeBatch { count_max }),
         2 => (0..4_usize).prop_map(|pick| Op::Receipt { pick }),
+        1 => (0..4_usize).prop_map(|pick| Op::Split { pick }),
+        1 => Just(Op::SendAgain),
+        2 => (0..4_usize).prop_map(|pick| Op::WrittenBack { pick }),
         1 => (0..3_usize, mostly())
             .prop_map(|(device, enabled)| Op::EnableDevice { device, enabled }),
         1 => (0..2_usize, mostly())

@@ -100,6 +100,8 @@ pub(super) struct Model {
     pub(super) told_now: BTreeSet<Notice>,
     pub(super) open_batches: BTreeMap<BatchNo, Vec<Notice>>,
     pub(super) answered_now: BTreeSet<BatchNo>,
+    pub(super) aside: BTreeSet<Notice>,
+    pub(super) aside_now: BTreeSet<Notice>,
     pub(super) batches_now: BTreeMap<BatchNo, Vec<Notice>>,
     pub(super) platforms: [bool; 2],
     pub(super) devices: [bool; 3],
@@ -130,6 +132,8 @@ impl Model {
             told_now: BTreeSet::new(),
             open_batches: BTreeMap::new(),
             answered_now: BTreeSet::new(),
+            aside: BTreeSet::new(),
+            aside_now: BTreeSet::new(),
             batches_now: BTreeMap::new(),
             platforms: [true; 2],
             devices: [true; 3],
@@ -500,6 +504,8 @@ impl Model {
     /// A round is durable: from here on its bytes are the bytes.
     pub(super) fn settle(&mut self, store: &MemoryStore) -> Law {
         self.durable = self.numbers.keys().cloned().collect();
+        self.aside.retain(|notice| !self.told_now.contains(notice));
+        self.aside.append(&mut self.aside_now);
         self.waiting.append(&mut self.told_now);
         self.open_batches.retain(|no, _| !self.answered_now.contains(no));
         self.answered_now.clear();

@@ -293,7 +293,12 @@ impl Reds {
         let before = taken.and_then(|blue| round.balances.get(&blue).cloned());
         let stands = round.balance(id).unwrap();
         let (voided, count) = (self.is_voided(round, id), round.batch.invoice_voids.len());
-        let decided = round.void_invoice(&VoidWish { request, number, reason: "misprint".into() });
+        let decided = round.void_invoice(&VoidWish {
+            request,
+            number,
+            reason: "misprint".into(),
+            amount: None,
+        });
         let made = round.batch.invoice_voids.len() - count;
         prop_assert!(made <= usize::from(decided.is_ok()), "a refusal voids nothing");
         match decided {

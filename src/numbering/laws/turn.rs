@@ -12,11 +12,11 @@ use crate::{
         ClaimId, CstTime, DeviceSerial, InvoiceNumber, Kind, PlatformNo, RequestKey, Serial,
         TaxpayerNo,
     },
-    numbering::{Evidence, Round, VoidWish},
+    numbering::{Evidence, Heard, Round, VoidWish},
     pb::v1 as pb,
     registry::Platform,
     signer::{DeviceAnswer, Signed},
-    store::{Assignment, Claim, Durable, ReceiptRecord, RegistryChange, Rejection},
+    store::{Assignment, Claim, DeliveryBatch, Durable, ReceiptRecord, RegistryChange, Rejection},
 };
 use std::collections::BTreeMap;
 
@@ -84,6 +84,9 @@ impl<'a> Turn<'a> {
                 self.model.batch_frozen(count_max, frozen.as_ref())
             }
             Op::Receipt { pick } => self.receipt(pick),
+            Op::Split { pick } => self.split(pick),
+            Op::SendAgain => self.send_again(),
+            Op::WrittenBack { pick } => self.written_back(pick),
             Op::AddSegment { target, code, first, len } => {
                 self.add_segment(target, &world::number(code, first), first + len)
             }
@@ -364,6 +367,7 @@ impl<'a> Turn<'a> {
             },
             number,
             reason: format!("reason {reason}"),
+            amount: None,
         };
         let before = (self.effects(), self.round.batch.invoice_voids.len());
         let decided = self.round.void_invoice(&wish);
@@ -381,12 +385,37 @@ impl<'a> Turn<'a> {
             rejected: vec![Rejection { notice: members[0], message: "no".into() }],
             at: self.now,
         };
+        let heard = Heard { series: world::series_of(DRAWN), result: "W1".into() };
+        self.round.put_write_backs(batch, "A1", &[heard]);
         let before = self.round.batch.receipts.len();
         self.round.put_receipt(record.clone());
         self.round.put_receipt(record);
         let added = self.round.batch.receipts.len() - before;
         holds(added == 1, "a batch is answered once", || format!("{added} receipts"))?;
         self.model.answered(batch);
+        Ok(())
+    }
+
+    fn split(&mut self, pick: usize) -> Law {
+        let Some((no, members)) = self.model.open_batch(pick) else { return Ok(()) };
+        let (id, province, at) = ([1; 16], PROVINCE.to_owned(), self.now);
+        let batch = DeliveryBatch { no, id, province, members, at };
+        let parts = self.round.split_batch(&batch, "no").map_err(|why| why.to_string())?;
+        self.model.batch_split(&batch, &parts)
+    }
+
+    fn send_again(&mut self) -> Law {
+        let sent = self.round.send_again("t", None).unwrap_or_default();
+        let expect = self.model.sent_again();
+        holds(sent == expect, "what is set aside is sent again", || format!("{sent}, not {expect}"))
+    }
+
+    fn written_back(&mut self, pick: usize) -> Law {
+        let open: Vec<_> =
+            self.round.open_write_backs().map(|(it, _)| (it.batch, it.series)).collect();
+        if let Some((batch, series)) = open.get(pick % open.len().max(1)) {
+            self.round.put_written_back(*batch, *series);
+        }
         Ok(())
     }
 

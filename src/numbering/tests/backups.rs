@@ -2,7 +2,7 @@
 
 use super::house::{House, PATIENCE, ours, request};
 use crate::{
-    numbering::{BackupNews, Limits},
+    numbering::{BackupNews, Limits, Round},
     refusal::{Reason, Refusal},
     store::{
         backup::{BackedUp, Destination},
@@ -19,7 +19,13 @@ type News = Receiver<Result<BackupNews, Refusal>>;
 async fn long_house(dir: &Path) -> House {
     let house = House::fresh(dir, Limits::default()).await;
     house.plug();
-    house.change(|round| round.put_setting("bulk", vec![1; 16 << 20])).await.unwrap();
+    // Bit by bit: a slow disk must take each before its commit counts as stalled.
+    for part in 0..16 {
+        let put = move |round: &mut Round<'_>| {
+            round.put_setting(format!("bulk-{part}"), vec![1; 1 << 20]);
+        };
+        house.change(put).await.unwrap();
+    }
     house
 }
 

@@ -4,7 +4,7 @@
 use super::house::{D2, House, PATIENCE, QUIESCENCE, drawn, number, refused, to};
 use crate::{
     clock::{Clock, monotonic},
-    model::{ClaimId, Kind},
+    model::{ClaimId, InvoiceNumber, Kind},
     numbering::{Assigned, Limits, Outcome},
     refusal::Reason,
     signer::Fault,
@@ -22,6 +22,31 @@ async fn the_device_draws_numbers_in_order() {
         assert_eq!(number(house.issue(drawn(serial)).await), expect);
     }
     assert_eq!(number(house.issue(to("S4", D2, Kind::ESpecial)).await), 500);
+    house.end();
+}
+
+#[tokio::test]
+async fn a_device_that_says_it_has_no_number_left_has_none_until_it_says_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::fresh(dir.path(), Limits::default()).await;
+    house.plug_simulated(dir.path()).await;
+    assert_eq!(number(house.issue(drawn("S1")).await), 50);
+    let says = |next: Option<InvoiceNumber>| {
+        house.change(move |round| {
+            let series = round.series_of(D2, Kind::ENormal).unwrap();
+            round.device_next(series, next);
+            round.unfreeze("t", ("D2", Kind::ENormal), "it was asked in the test").unwrap();
+        })
+    };
+    let stored = house.change(|round| {
+        let series = round.series_of(D2, Kind::ENormal).unwrap();
+        round.series(series).unwrap().state.device_next.clone()
+    });
+    let next = stored.await.unwrap();
+    says(None).await.unwrap();
+    refused(house.assign(drawn("S2")).await, Reason::NoNumbers);
+    says(next).await.unwrap();
+    assert_eq!(number(house.issue(drawn("S2")).await), 51);
     house.end();
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     clock::{Clock, monotonic},
-    contract::{self, Checked, Draft, sample},
+    contract::{self, Checked, Draft, Profiles, sample},
     model::{
         ClaimId, Color, CommitCounter, DeviceNo, DeviceSerial, Fen, InvoiceNumber, Kind,
         PlatformNo, RequestKey, Serial, SeriesNo, TaxpayerNo, Totals,
@@ -43,7 +43,7 @@ pub(super) const DRAWN_CODE: &str = "044002600112";
 /// The software device, and the one that draws its numbers.
 pub(super) const D1: DeviceNo = DeviceNo(1);
 pub(super) const D2: DeviceNo = DeviceNo(2);
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the simulated device may be at work after a request.
 pub(super) const QUIESCENCE: Duration = Duration::from_millis(400);
 
@@ -128,6 +128,15 @@ impl House {
 
     /// Opens what is in `dir`; no device is plugged in.
     pub(super) fn start(dir: &Path, limits: Limits, clock: Clock) -> Result<Self, StartError> {
+        Self::start_under(dir, (limits, Profiles::embedded()), clock)
+    }
+
+    /// As `start`, under profiles of the test's own.
+    pub(super) fn start_under(
+        dir: &Path,
+        (limits, profiles): (Limits, Profiles),
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let options = Options { reserve_bytes: 0, ..Options::in_dir(dir) };
         let opened = embedded::open(&options).unwrap();
         let disk = Arc::new(Disk::default());
@@ -138,6 +147,7 @@ impl House {
             limits,
             clock: clock.clone(),
             read_only: opened.report.read_only,
+            profiles: Arc::new(profiles),
         };
         let mut kept = None;
         let (numbering, finisher) = Numbering::start(parts, |completions| {
@@ -232,6 +242,11 @@ impl House {
         let gated = Gated { asked, opened, signer: signer() };
         self.finisher.pool().add_device(D1, Backend::Proxy(Box::new(gated)), 64);
         Gate { asked: is_asked, open }
+    }
+
+    /// Plugs in a software device whose two-dimensional codes name another invoice.
+    pub(super) fn plug_miscoding(&self) {
+        self.finisher.pool().add_device(D1, Backend::Proxy(Box::new(Miscoding(signer()))), 64);
     }
 
     /// Plugs in a device that signs nothing and keeps a copy of every claim that it sees.
@@ -379,12 +394,23 @@ impl DeviceNumbered for Lying {
     }
 }
 
+struct Miscoding(SoftwareSigner);
+
+impl ProxyNumbered for Miscoding {
+    fn sign(&mut self, claim: &Durable<Claim>) -> Result<Signed, SignerError> {
+        let signed = self.0.sign(claim)?;
+        let qr_text = signed.qr_text.replacen("01,10,", "01,04,", 1);
+        Ok(Signed { qr_text, ..signed })
+    }
+}
+
 struct Copying(Arc<Mutex<Vec<Claim>>>);
 
 impl ProxyNumbered for Copying {
     fn sign(&mut self, claim: &Durable<Claim>) -> Result<Signed, SignerError> {
         self.0.lock().unwrap().push(copy(claim));
-        Err(SignerError::Unavailable { device: "D1".into(), detail: "it only looks".into() })
+        // Not unavailable: a few of those in a row would close the device to new claims.
+        Err(SignerError::Refused { device: "D1".into(), detail: "it only looks".into() })
     }
 }
 
@@ -428,7 +454,7 @@ fn new_device(id: &str, backend: BackendKind, kinds: &[Kind]) -> NewDevice {
     }
 }
 
-fn register(round: &mut Round<'_>) {
+pub(super) fn register(round: &mut Round<'_>) {
     let seller = sample::SELLER;
     round.add_platform("t", "P1", "示例平台").unwrap();
     round.add_taxpayer("t", (seller.taxpayer_id, seller.name, "44")).unwrap();

@@ -2,9 +2,11 @@
 //! device: what callers, operators and a restart see.
 
 mod backups;
+mod codes;
 mod devices;
 mod house;
 mod limits;
+mod monitor;
 mod requests;
 mod space;
 mod validate;

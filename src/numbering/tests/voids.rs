@@ -18,12 +18,12 @@ const ISSUED: &str = "2026-10-31T23:00:00+08:00";
 const LAST: &str = "2026-10-31T23:59:59+08:00";
 const NEXT: &str = "2026-11-01T00:00:00+08:00";
 
-struct World {
-    store: MemoryStore,
-    book: Book,
+pub(super) struct World {
+    pub(super) store: MemoryStore,
+    pub(super) book: Book,
 }
 
-fn signed() -> Signed {
+pub(super) fn signed() -> Signed {
     Signed {
         check_code: "1".into(),
         cipher_text: "c".into(),
@@ -35,7 +35,7 @@ fn signed() -> Signed {
 }
 
 /// A request of so many fen; red when it takes them of another invoice.
-fn checked(
+pub(super) fn checked(
     serial: &str,
     (device, kind): (i64, Kind),
     red: Option<(&InvoiceNumber, i64)>,
@@ -64,12 +64,12 @@ fn checked(
     }
 }
 
-fn at(text: &str) -> CstTime {
+pub(super) fn at(text: &str) -> CstTime {
     CstTime::parse(text).unwrap()
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let store = MemoryStore::default();
         let book = Book::new(&store.load().unwrap(), Limits::default());
         let mut world = Self { store, book };
@@ -106,7 +106,7 @@ impl World {
         world
     }
 
-    fn round<T>(
+    pub(super) fn round<T>(
         &mut self,
         now: &str,
         decide: impl FnOnce(&mut Round<'_>) -> T,
@@ -119,7 +119,7 @@ impl World {
         (decided, claims)
     }
 
-    fn claim(&mut self, checked: Checked) -> (Durable<Claim>, InvoiceNumber) {
+    pub(super) fn claim(&mut self, checked: Checked) -> (Durable<Claim>, InvoiceNumber) {
         let claim = self.round(ISSUED, |round| round.assign(checked).unwrap()).1.remove(0);
         let (Assignment::Numbered { number, .. } | Assignment::ByDevice { next: number, .. }) =
             &claim.assignment;
@@ -127,14 +127,14 @@ impl World {
         (claim, number)
     }
 
-    fn issue(&mut self, checked: Checked) -> InvoiceNumber {
+    pub(super) fn issue(&mut self, checked: Checked) -> InvoiceNumber {
         let (claim, number) = self.claim(checked);
         self.round(ISSUED, |round| round.sign(&claim, &signed()));
         number
     }
 
     /// Issued by the device that draws its numbers.
-    fn issue_drawn(&mut self) -> InvoiceNumber {
+    pub(super) fn issue_drawn(&mut self) -> InvoiceNumber {
         let next = InvoiceNumber { code: "044002600999".into(), number: 5 };
         let series = self.book.index[&(DeviceNo(2), Kind::NormalPaper)];
         self.round(ISSUED, |round| round.device_next(series, Some(next.clone())));
@@ -170,7 +170,7 @@ fn wish(number: &InvoiceNumber, id: &str) -> VoidWish {
     let (platform, taxpayer) = (PlatformNo(1), TaxpayerNo(1));
     let serial = Serial::parse(id).unwrap();
     let request = RequestKey { platform, taxpayer, serial };
-    VoidWish { request, number: number.clone(), reason: "misprint".into() }
+    VoidWish { request, number: number.clone(), reason: "misprint".into(), amount: None }
 }
 
 #[test]
@@ -199,6 +199,24 @@ fn paper_is_voided_in_its_month_and_nothing_else_is() {
         let again = expect.or(no);
         assert_eq!(world.void(&number, NEXT), again, "{kind:?}: for ever, also a month later");
     }
+}
+
+#[test]
+fn an_amount_that_is_not_the_invoice_s_voids_nothing() {
+    let mut world = World::new();
+    let number = world.issue(checked("S1", (1, Kind::NormalPaper), None));
+    let amount = world.store.found(ClaimId(1)).unwrap().totals().amount;
+    let mut void = |amount| {
+        let wish = VoidWish { amount: Some(amount), ..wish(&number, "V1") };
+        world.round(LAST, |round| round.void_invoice(&wish)).0
+    };
+    for (said, off) in [(amount.0 + 1, 1), (amount.0 - 1, 1), (-amount.0, 2 * amount.0)] {
+        let refusal = void(Fen(said)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::TotalAmountMismatch);
+        assert!(refusal.hint.contains(&format!("differs by {off} fen")), "{refusal}");
+    }
+    assert!(void(amount).is_ok());
+    assert!(void(Fen(0)).is_ok(), "it is voided: the same for ever");
 }
 
 #[test]

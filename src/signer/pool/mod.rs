@@ -25,6 +25,7 @@ use crate::{
     clock::monotonic,
     convert,
     model::{DeviceNo, InvoiceNumber, Kind},
+    registry::MonitorFacts,
     store::{Claim, Durable},
 };
 use std::{
@@ -34,6 +35,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// Jobs of one software device in one turn; then it goes to the back. Enough to spread the cost of
 /// the switch, and under 3 ms of SM2 signing.
@@ -64,7 +66,39 @@ pub enum Job {
         /// The kind whose number is asked for.
         kind: Kind,
     },
+    /// Ask a device that draws its numbers something beside its claims.
+    Ask {
+        /// The device.
+        device: DeviceNo,
+        /// What.
+        question: Question,
+        /// Where the answer goes.
+        reply: Reply,
+    },
 }
+
+/// What a device that draws its numbers is asked, or told, beside its claims. Harmless when it is
+/// repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Its limits, locks and rates of a kind.
+    Monitor(Kind),
+    /// To take the result of an upload (回写).
+    WriteBack {
+        /// The kind.
+        kind: Kind,
+        /// Acceptance serial (受理序列号).
+        acceptance_serial: String,
+        /// Cipher text (明细监控密文).
+        result: String,
+    },
+}
+
+/// What a device says to a question: monitor data where it was asked for.
+pub type Said = Result<Option<MonitorFacts>, SignerError>;
+
+/// Where an answer goes.
+pub(crate) type Reply = oneshot::Sender<Said>;
 
 impl Job {
     /// The device that it is for.
@@ -72,7 +106,7 @@ impl Job {
     pub fn device(&self) -> DeviceNo {
         match self {
             Self::Sign(claim) | Self::Issue(claim) | Self::Query(claim) => claim.device,
-            Self::Next { device, .. } => *device,
+            Self::Next { device, .. } | Self::Ask { device, .. } => *device,
         }
     }
 }
@@ -127,6 +161,15 @@ pub enum Finished {
         claim: Durable<Claim>,
         /// Why.
         error: SignerError,
+    },
+    /// `Ask` ended.
+    Said {
+        /// The device.
+        device: DeviceNo,
+        /// What it said.
+        said: Said,
+        /// Where that goes.
+        reply: Reply,
     },
     /// `Next` failed.
     NextFailed {

@@ -1,7 +1,7 @@
 //! Runs one job on a backend and says what became of it. The claim stays outside the unwinding
 //! closure, so that a panic of a backend cannot take it along.
 
-use super::{Finished, Job, Source};
+use super::{Finished, Job, Question, Said, Source};
 use crate::{
     model::{DeviceNo, InvoiceNumber, Kind},
     signer::{Backend, DeviceAnswer, DeviceNumbered, Signed, SignerError},
@@ -65,6 +65,11 @@ pub(super) fn run(backend: &mut Backend, job: Job) -> (Finished, End) {
             };
             (finished, end)
         }
+        Job::Ask { device: no, question, reply } => {
+            let (result, end) = guarded(|| ask(backend, no, &question));
+            let said = result.unwrap_or_else(|| Err(panicked(no)));
+            (Finished::Said { device: no, said, reply }, end)
+        }
     }
 }
 
@@ -73,11 +78,13 @@ pub(super) fn error_of(finished: &Finished) -> Option<&SignerError> {
     match finished {
         Finished::Failed { error, .. }
         | Finished::QueryFailed { error, .. }
-        | Finished::NextFailed { error, .. } => Some(error),
+        | Finished::NextFailed { error, .. }
+        | Finished::Said { said: Err(error), .. } => Some(error),
         Finished::Signed { .. }
         | Finished::DeviceIssued { .. }
         | Finished::NothingIssued { .. }
-        | Finished::Next { .. } => None,
+        | Finished::Next { .. }
+        | Finished::Said { said: Ok(_), .. } => None,
     }
 }
 
@@ -97,6 +104,7 @@ pub(super) fn not_sent(job: Job, detail: &str) -> Finished {
         Job::Sign(claim) | Job::Issue(claim) => Finished::Failed { claim, error },
         Job::Query(claim) => Finished::QueryFailed { claim, error },
         Job::Next { device, kind } => Finished::NextFailed { device, kind, error },
+        Job::Ask { device, reply, .. } => Finished::Said { device, said: Err(error), reply },
     }
 }
 
@@ -141,6 +149,16 @@ fn next(
     kind: Kind,
 ) -> Result<Option<InvoiceNumber>, SignerError> {
     device(backend, no)?.next_number(kind)
+}
+
+fn ask(backend: &mut Backend, no: DeviceNo, question: &Question) -> Said {
+    let device = device(backend, no)?;
+    match question {
+        Question::Monitor(kind) => device.monitor(*kind).map(Some),
+        Question::WriteBack { kind, acceptance_serial, result } => {
+            device.write_back(*kind, acceptance_serial, result).map(|()| None)
+        }
+    }
 }
 
 fn device(

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-pub(super) const BOUND: Duration = Duration::from_secs(20);
+pub(super) const BOUND: Duration = Duration::from_secs(60);
 
 /// Collects results and waits for a number of them.
 #[derive(Default)]

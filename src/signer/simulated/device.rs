@@ -185,6 +185,11 @@ impl SimulatedDevice {
                 answer.totals.total = Fen(answer.totals.total.0.saturating_add(1));
                 Ok(answer)
             }
+            Fault::WrongQr => {
+                let mut answer = self.draw(&request)?;
+                answer.signed.qr_text.push('0');
+                Ok(answer)
+            }
             Fault::NumberOutOfSegment => {
                 let outside = self.outside(request.kind);
                 self.issue_number(&request, outside, Stock::Outside)
@@ -366,6 +371,10 @@ enum Stock {
 }
 
 impl DeviceNumbered for SimulatedDevice {
+    fn write_back(&mut self, _: Kind, _: &str, _: &str) -> Result<(), SignerError> {
+        Ok(())
+    }
+
     fn next_number(&mut self, kind: Kind) -> Result<Option<InvoiceNumber>, SignerError> {
         self.wake()?;
         Ok(self.next(kind))

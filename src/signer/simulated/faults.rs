@@ -25,6 +25,8 @@ pub enum Fault {
     WrongSerial,
     /// The device issues; the answer's total is one fen more.
     WrongTotals,
+    /// The device issues; the CRC of the answer's two-dimensional code is wrong.
+    WrongQr,
     /// The device issues a number outside its segments.
     NumberOutOfSegment,
     /// The device issues; the answer to the request before this one comes again instead.
@@ -69,6 +71,17 @@ impl Faults {
     /// Adds a fault for the request after those that have one already.
     pub fn push(&self, fault: Fault) {
         self.lock().script.push_back(fault);
+    }
+
+    /// Forgets the faults that were added and have met no request.
+    pub fn clear(&self) {
+        self.lock().script.clear();
+    }
+
+    /// Faults that were added and have met no request.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.lock().script.len()
     }
 
     /// Pulls the device out: every call fails, and nothing reaches it.

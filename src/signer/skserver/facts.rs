@@ -7,7 +7,10 @@ use super::{
     message::{Fields, Flaw},
     values::{count, day, end, fen, flag, kinds, number, rate, time},
 };
-use crate::model::{CstTime, Fen, InvoiceNumber, Kind};
+use crate::{
+    model::{CstTime, Fen, InvoiceNumber, Kind},
+    registry::MonitorFacts,
+};
 use chrono::NaiveDate;
 
 /// Segments of a stock; a device that names more is not believed.
@@ -49,69 +52,36 @@ impl DeviceInfo {
     }
 }
 
-/// Limits and locks of one kind (监控信息). `None` is what the device leaves empty; what a limit
-/// of zero means is the profile's word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Monitor {
-    /// Kind.
-    pub kind: Kind,
-    /// Issue deadline (开票截止时间, KPJZSJ): nothing is issued after it.
-    pub issue_deadline: Option<CstTime>,
-    /// Report period (报送起止日期, BSQSRQ and BSZZRQ).
-    pub report_period: Option<(NaiveDate, NaiveDate)>,
-    /// Last report (最新报税日期, ZXBSRQ).
-    pub last_report: Option<NaiveDate>,
-    /// Limit of a single invoice, without tax (单张开票限额, DZKPXE).
-    pub single_limit: Option<Fen>,
-    /// Cumulative limit of blue invoices (正数累计限额, ZSLJXE).
-    pub blue_limit: Option<Fen>,
-    /// Cumulative limit of red invoices (负数累计限额, FSLJXE).
-    pub red_limit: Option<Fen>,
-    /// Whether a red invoice needs its blue one in this device (FSFPBZ).
-    pub red_needs_original: Option<bool>,
-    /// Days within which a red invoice is allowed (FSFPTS).
-    pub red_days: Option<u64>,
-    /// Upload deadline (上传截止日期, SCJZRQ): day of the month, 0 to 31.
-    pub upload_day: Option<u64>,
-    /// How long it may issue offline (离线开票时长, LXKPSC). Unit: hours.
-    pub offline_hours: Option<u64>,
-    /// How many invoices may be offline (离线开票张数, LXKPZS).
-    pub offline_count: Option<u64>,
-    /// How much may be offline in blue invoices (LXZSLJJE).
-    pub offline_blue: Option<Fen>,
-    /// How much may be offline in red invoices (LXFSLJJE).
-    pub offline_red: Option<Fen>,
-}
-
-impl Monitor {
-    pub(super) fn read(fields: &Fields<'_, '_>, kind: Kind) -> Result<Self, Flaw> {
-        let period = (fields.read_optional("bsqsrq", day)?, fields.read_optional("bszzrq", day)?);
-        let report_period = match period {
-            (Some(from), Some(to)) => Some((from, to)),
-            (None, None) => None,
-            _ => return Err(Flaw("<bsqsrq> and <bszzrq> stand alone".into())),
-        };
-        let upload_day = fields.read_optional("scjzrq", count)?;
-        if upload_day.is_some_and(|day| day > 31) {
-            return Err(Flaw("<scjzrq> is no day of a month".into()));
-        }
-        Ok(Self {
-            kind,
-            issue_deadline: fields.read_optional("kpjzsj", end)?,
-            report_period,
-            last_report: fields.read_optional("zxbsrq", day)?,
-            single_limit: fields.read_optional("dzkpxe", fen)?,
-            blue_limit: fields.read_optional("zsljxe", fen)?,
-            red_limit: fields.read_optional("fsljxe", fen)?,
-            red_needs_original: fields.read_optional("fsfpbz", flag)?,
-            red_days: fields.read_optional("fsfpts", count)?,
-            upload_day,
-            offline_hours: fields.read_optional("lxkpsc", count)?,
-            offline_count: fields.read_optional("lxkpzs", count)?,
-            offline_blue: fields.read_optional("lxzsljje", fen)?,
-            offline_red: fields.read_optional("lxfsljje", fen)?,
-        })
+/// Limits and locks of one kind (监控信息); what the device leaves empty is `None`.
+pub(super) fn monitor(fields: &Fields<'_, '_>) -> Result<MonitorFacts, Flaw> {
+    // Some print the limits of red invoices as negative amounts.
+    let size = |amount: Fen| Fen(amount.0.saturating_abs());
+    let period = (fields.read_optional("bsqsrq", day)?, fields.read_optional("bszzrq", day)?);
+    let report_period = match period {
+        (Some(from), Some(to)) => Some((from, to)),
+        (None, None) => None,
+        _ => return Err(Flaw("<bsqsrq> and <bszzrq> stand alone".into())),
+    };
+    let upload_day = fields.read_optional("scjzrq", count)?;
+    if upload_day.is_some_and(|day| day > 31) {
+        return Err(Flaw("<scjzrq> is no day of a month".into()));
     }
+    Ok(MonitorFacts {
+        issue_deadline: fields.read_optional("kpjzsj", end)?,
+        report_period,
+        last_report: fields.read_optional("zxbsrq", day)?,
+        single_limit: fields.read_optional("dzkpxe", fen)?,
+        blue_limit: fields.read_optional("zsljxe", fen)?,
+        red_limit: fields.read_optional("fsljxe", fen)?.map(size),
+        red_needs_original: fields.read_optional("fsfpbz", flag)?,
+        red_days: fields.read_optional("fsfpts", count)?,
+        upload_day,
+        offline_hours: fields.read_optional("lxkpsc", count)?,
+        offline_count: fields.read_optional("lxkpzs", count)?,
+        offline_blue: fields.read_optional("lxzsljje", fen)?,
+        offline_red: fields.read_optional("lxfsljje", fen)?.map(size),
+        ..MonitorFacts::default()
+    })
 }
 
 /// Rates that a kind may carry (授权税率): millionths, ascending, each once.

@@ -20,9 +20,7 @@ mod tests;
 
 pub use codes::{Class, classify};
 pub use config::SkServerConfig;
-pub use facts::{
-    AuthorisedRates, DeviceInfo, DeviceSegment, DeviceStock, DeviceVoid, Monitor, VoidWhat,
-};
+pub use facts::{AuthorisedRates, DeviceInfo, DeviceSegment, DeviceStock, DeviceVoid, VoidWhat};
 pub use message::SkServerError;
 
 use super::{DeviceAnswer, DeviceKey, DeviceNumbered, SignerError};
@@ -30,6 +28,7 @@ use crate::{
     clock::{self, Clock},
     model::{DeviceSerial, InvoiceNumber, Kind},
     pb::v1 as pb,
+    registry::MonitorFacts,
     store::{Claim, Durable},
     xml::print::Printer,
 };
@@ -107,12 +106,12 @@ impl SkServer {
         )
     }
 
-    /// Limits and locks of a kind (JKXXCX).
+    /// Limits and locks of a kind (JKXXCX), without its rates.
     ///
     /// # Errors
     /// `SkServerError`.
-    pub fn monitor(&mut self, kind: Kind) -> Result<Monitor, SkServerError> {
-        self.ask_kind(Operation::Monitor, kind, |fields, _| Monitor::read(fields, kind))
+    pub fn limits(&mut self, kind: Kind) -> Result<MonitorFacts, SkServerError> {
+        self.ask_kind(Operation::Monitor, kind, |fields, _| facts::monitor(fields))
     }
 
     /// Rates that a kind may carry (SQSLCX).
@@ -171,7 +170,7 @@ impl SkServer {
     ///
     /// # Errors
     /// `SkServerError`.
-    pub fn write_back(
+    pub fn write_result_back(
         &mut self,
         kind: Kind,
         acceptance_serial: &str,
@@ -381,6 +380,27 @@ impl SkServer {
 }
 
 impl DeviceNumbered for SkServer {
+    fn monitor(&mut self, kind: Kind) -> Result<MonitorFacts, SignerError> {
+        let facts = self.limits(kind).map_err(|error| self.unanswered(&error))?;
+        let rates = match self.authorised_rates(kind) {
+            Ok(authorised) => authorised.rates,
+            // Older servers know no such question.
+            Err(error) if error.class() == Some(Class::Permanent) => Vec::new(),
+            Err(error) => return Err(self.unanswered(&error)),
+        };
+        Ok(MonitorFacts { rates, ..facts })
+    }
+
+    fn write_back(
+        &mut self,
+        kind: Kind,
+        acceptance_serial: &str,
+        result: &str,
+    ) -> Result<(), SignerError> {
+        let done = self.write_result_back(kind, acceptance_serial, result);
+        done.map_err(|error| self.unanswered(&error))
+    }
+
     fn next_number(&mut self, kind: Kind) -> Result<Option<InvoiceNumber>, SignerError> {
         let deadline = self.deadline();
         self.current(kind, deadline).map_err(|error| self.unanswered(&error))

@@ -8,7 +8,8 @@ use crate::{
     },
     pb::v1 as pb,
     registry::{
-        BackendKind, Certificate, Device, KeyHash, Monitor, Platform, Route, Taxpayer, ToldBy,
+        BackendKind, Certificate, Device, Forbidden, Grants, KeyHash, Monitor, Platform, Route,
+        Taxpayer, ToldBy,
     },
     store::{
         Assignment, AuditEntry, Batch, Claim, ClaimHead, ClosedSerial, Counted, DeliveryBatch,
@@ -113,8 +114,9 @@ impl Author {
                 id: "91000000TEST000001".into(),
                 name: "MARK-TAXPAYER".into(),
                 province: "44".into(),
+                forbidden: Forbidden::parse("004").unwrap(),
             }),
-            RegistryChange::Binding(PlatformNo(1), TaxpayerNo(1)),
+            RegistryChange::Binding(PlatformNo(1), TaxpayerNo(1), Grants::all()),
             device(1, BackendKind::SoftwareP256),
             device(2, BackendKind::SimulatedDevice),
             RegistryChange::Route(Route {

@@ -164,7 +164,7 @@ fn a_commit_waits_for_whoever_else_writes() {
     });
     assert!(committed.recv_timeout(Duration::from_millis(100)).is_err(), "nobody waited");
     other.execute_batch("ROLLBACK").unwrap();
-    let counter = committed.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    let counter = committed.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
     assert_eq!(counter, CommitCounter(1));
     commit.join().unwrap();
 }

@@ -24,6 +24,7 @@ use std::{
 /// answer FUNCTION CODE      the function answers so and does nothing
 /// hang FUNCTION             it does not answer while the line is there
 /// crash FUNCTION            it aborts the process
+/// lose FUNCTION             it does what is asked, and aborts the process before it answers
 /// latency_ms FUNCTION N     it takes so long
 /// leak FUNCTION BYTES       it never frees so much
 /// wrong_key                 signs with another key than it exports
@@ -99,6 +100,10 @@ pub(crate) fn call(function: &str, act: impl FnOnce(&Control) -> u32) -> u32 {
         std::mem::forget(vec![1_u8; usize::try_from(bytes).unwrap_or(0)]);
     }
     let code = control.of("answer", function).unwrap_or_else(|| act(&control));
+    if control.of("lose", function).is_some() {
+        log(&format!("{function} lost"));
+        std::process::abort();
+    }
     log(&format!("{function} {code:#x}"));
     code
 }

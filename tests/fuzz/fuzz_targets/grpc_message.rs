@@ -8,7 +8,7 @@ use skproxy::{
     contract::{self, Profiles, Target, sample::SELLER},
     model::{CstTime, DeviceNo, Kind, PlatformNo, TaxpayerNo},
     pb::v1,
-    registry::{BackendKind, Device, Taxpayer},
+    registry::{BackendKind, Device, Forbidden, Taxpayer},
 };
 use std::sync::LazyLock;
 
@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         id: SELLER.taxpayer_id.to_owned(),
         name: SELLER.name.to_owned(),
         province: "44".to_owned(),
+        forbidden: Forbidden::default(),
     };
     let device = Device {
         no: DeviceNo(1),
@@ -42,8 +43,13 @@ fuzz_target!(|bytes: &[u8]| {
     for name in PROFILES.names() {
         let profile = PROFILES.get(name).expect("it was named");
         let (taxpayer, device) = (&taxpayer, &device);
-        let target =
-            Target { platform: PlatformNo(1), taxpayer, device, red_offered: true, authorised_rates: &[] };
+        let target = Target {
+            platform: PlatformNo(1),
+            taxpayer,
+            device,
+            red_offered: true,
+            authorised_rates: &[],
+        };
         if let Err(refusal) = contract::check(draft.clone(), target, profile, now) {
             assert!(!refusal.hint.is_empty() || !refusal.violations.is_empty());
         }

@@ -7,7 +7,7 @@ use super::*;
 fn booked(house: &House) -> Vec<serde_json::Value> {
     let url = house.config.url.replace("/SKServer/SKDo", "/sim/issued");
     let address: SocketAddr = url.split('/').nth(2).unwrap().parse().unwrap();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     let request = "GET /sim/issued HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n\r\n";
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
     let answer = std::io::read_to_string(stream).unwrap();
@@ -23,8 +23,7 @@ fn an_answer_lost_after_issuing_leads_to_exactly_that_invoice() {
     for fault in ["drop-answer", "reset-after", "garbage", "http-500-after", "unknown-code"] {
         let mut house = House::new();
         let claim = sample_claim(1);
-        house.strike(fault);
-        assert_eq!(word(&house.impatient().issue(&claim)), "in doubt", "{fault}");
+        assert_eq!(word(&house.struck(fault).issue(&claim)), "in doubt", "{fault}");
         house.restart();
         let found = house.session().recover(&claim).unwrap().unwrap();
         assert_eq!((found.number.number, found.totals), (1, claim.totals), "{fault}");
@@ -37,10 +36,9 @@ fn a_request_that_never_arrived_leaves_nothing_and_the_next_number_as_it_was() {
     for fault in ["drop-request", "reset-before", "http-500", "busy"] {
         let house = House::new();
         let claim = sample_claim(1);
-        let mut session = house.impatient();
+        let mut session = house.session();
         let before = session.next_number(Kind::ENormal).unwrap();
-        house.strike(fault);
-        assert_eq!(word(&session.issue(&claim)), "in doubt", "{fault}");
+        assert_eq!(word(&house.struck(fault).issue(&claim)), "in doubt", "{fault}");
         assert_eq!(session.recover(&claim), Ok(None), "{fault}");
         assert_eq!(session.next_number(Kind::ENormal).unwrap(), before, "{fault}");
         assert_eq!(session.quiescence(), Duration::from_secs(5));
@@ -50,14 +48,20 @@ fn a_request_that_never_arrived_leaves_nothing_and_the_next_number_as_it_was() {
 
 #[test]
 fn a_request_that_is_issued_late_shows_in_the_next_number() {
+    const LATE: Duration = Duration::from_secs(4);
     let house = House::new();
     let claim = sample_claim(1);
-    house.strike("late=600ms");
-    assert_eq!(word(&house.impatient().issue(&claim)), "in doubt");
+    let sent = clock::monotonic();
+    assert_eq!(word(&house.struck("late=4s").issue(&claim)), "in doubt");
     let mut session = house.session();
-    assert_eq!(session.recover(&claim), Ok(None), "within the quiescence time");
-    let found = (0..100_000).find_map(|_| session.recover(&claim).unwrap());
-    assert_eq!(found.expect("it is issued in the end").number.number, 1);
+    let found = loop {
+        if let Some(found) = session.recover(&claim).unwrap() {
+            break found;
+        }
+        assert!(sent.elapsed() < BOUND, "it is never issued");
+    };
+    assert!(sent.elapsed() >= LATE, "{:?}", sent.elapsed());
+    assert_eq!(found.number.number, 1);
     assert_eq!(session.next_number(Kind::ENormal).unwrap().unwrap().number, 2);
     assert_eq!(serials(&house).len(), 1);
 }

@@ -9,9 +9,8 @@ use super::*;
 fn check(fault: &str, expect: &str) {
     let house = House::new();
     let first = house.session().issue(&sample_claim(1)).unwrap();
-    house.strike(fault);
     let claim = sample_claim(2);
-    let result = house.impatient().issue(&claim);
+    let result = house.struck(fault).issue(&claim);
     let told = match &result {
         Ok(answer) if !answer.signed.signature.is_empty() => judged(answer, &claim),
         // Numbering sees the same difference, and freezes the series.
@@ -95,10 +94,10 @@ fn a_failed_question_is_unavailable_and_never_an_answer() {
         for (id, claim) in
             [("10010", sample_claim(1)), ("10004", sample_claim(1)), ("10010", sample_claim(2))]
         {
-            house.strike(&format!("{id}/{fault}"));
+            let mut session = house.struck(&format!("{id}/{fault}"));
             let result = match id {
-                "10010" => house.impatient().recover(&claim).map(drop),
-                _ => house.impatient().next_number(Kind::ENormal).map(drop),
+                "10010" => session.recover(&claim).map(drop),
+                _ => session.next_number(Kind::ENormal).map(drop),
             };
             let expect = if fault == "locked" { "pin" } else { "unavailable" };
             assert_eq!(word(&result), expect, "{id}/{fault}");
@@ -109,8 +108,7 @@ fn a_failed_question_is_unavailable_and_never_an_answer() {
 #[test]
 fn after_a_pin_error_a_session_sends_nothing_more() {
     let house = House::new();
-    let mut session = house.session();
-    house.strike("locked");
+    let mut session = house.struck("locked");
     assert_eq!(word(&session.issue(&sample_claim(1))), "pin");
     assert!(session.is_pin_locked());
     assert_eq!(word(&session.issue(&sample_claim(2))), "pin");

@@ -19,8 +19,15 @@ use crate::{
     skserver_sim::{self, Options, RunningSim},
     store::{Assignment, ClaimHead, durable_for_tests},
 };
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+};
 use tokio::runtime::Runtime;
+
+/// The bound of everything that is waited for.
+const BOUND: Duration = Duration::from_secs(60);
 
 const CODE: &str = "044002600111";
 const KPZDBS: &str = "91000000TEST000001~~000000000001";
@@ -39,7 +46,7 @@ fn config(url: &str) -> SkServerConfig {
         kpzdbs: KPZDBS.into(),
         taxpayer_id: sample::SELLER.taxpayer_id.into(),
         machine_number: "499000000001".into(),
-        timeout: Duration::from_secs(20),
+        timeout: BOUND,
         quiescence: Duration::from_secs(5),
         cipher_form: CipherForm::Baiwang,
     }
@@ -81,27 +88,33 @@ impl House {
         SkServer::new(self.config.clone(), Arc::clone(&self.key), Clock::system()).unwrap()
     }
 
-    /// A session that gives up soon.
-    fn impatient(&self) -> SkServer {
-        let config = SkServerConfig { timeout: Duration::from_millis(400), ..self.config.clone() };
-        SkServer::new(config, Arc::clone(&self.key), Clock::system()).unwrap()
-    }
-
-    fn strike(&self, fault: &str) {
+    /// Lets the fault strike, and gives the session that shall meet it: one that gives up soon
+    /// only when the fault is a silence. An answer is waited for, however slow the machine is.
+    fn struck(&self, fault: &str) -> SkServer {
         self.sim.as_ref().unwrap().faults.push(fault).unwrap();
+        let is_silent = ["drop-", "late="].iter().any(|silence| fault.contains(silence));
+        // Long enough for the request to be heard.
+        let timeout = if is_silent { Duration::from_secs(3) } else { BOUND };
+        let config = SkServerConfig { timeout, ..self.config.clone() };
+        SkServer::new(config, Arc::clone(&self.key), Clock::system()).unwrap()
     }
 
     /// Stops the simulator and starts it again on the same state.
     fn restart(&mut self) {
         drop(self.sim.take());
         // The state file is free once the last task of the old one has ended.
-        let started = (0..500).find_map(|_| {
-            self.runtime.block_on(async {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                skserver_sim::start(&self.options).await.ok()
-            })
+        let sim = self.runtime.block_on(async {
+            let mut every = tokio::time::interval(Duration::from_millis(10));
+            let again = tokio::time::timeout(BOUND, async {
+                loop {
+                    every.tick().await;
+                    if let Ok(sim) = skserver_sim::start(&self.options).await {
+                        return sim;
+                    }
+                }
+            });
+            again.await.expect("it starts again")
         });
-        let sim = started.expect("it starts again");
         self.config.url.clone_from(&sim.url);
         self.sim = Some(sim);
     }
