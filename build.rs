@@ -9,8 +9,11 @@ const FILES: &[&str] = &[
     "skproxy/v1/invoice_service.proto",
     "skproxy/v1/services.proto",
     "skproxy/admin/v1/access.proto",
+    "skproxy/admin/v1/outbox.proto",
+    "skproxy/admin/v1/report.proto",
     "skproxy/admin/v1/admin_service.proto",
     "skproxy/authority/v1/authority_service.proto",
+    "skproxy/authority/v1/package.proto",
     "skproxy/authority/v1/simulator_service.proto",
 ];
 

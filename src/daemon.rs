@@ -209,7 +209,8 @@ async fn serve(
     drop(crate::tasks::spawn_detached(exporter.upkeep()));
     tasks.spawn("certificates", Arc::clone(&tls).watch(stop_of(&stopped)));
     start_delivery((config, &core), (&delivery, &tasks), (&clock, &stopped));
-    tasks.spawn("admin", admin::serve(admin, Arc::new(core), stop_of(&stopped)));
+    let parts = admin::Parts { core: Arc::new(core), delivery: Arc::clone(&delivery) };
+    tasks.spawn("admin", admin::serve(admin, parts, stop_of(&stopped)));
     // Who connects meanwhile waits in the socket's queue.
     delivery.first_look(FIRST_LOOK).await;
     tasks.spawn("listener", Arc::clone(&listener).run(platform_socket));

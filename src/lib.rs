@@ -30,6 +30,8 @@ pub mod numbering;
 pub mod pipeline;
 /// Platforms, taxpayers, bindings, devices as data.
 pub mod registry;
+/// What was issued and voided, from the journal's rows; the meter beside it.
+pub mod report;
 /// 6  Durable claim → signature.
 pub mod signer;
 /// The simulator of a networked tax-control server: a server of its own.
@@ -46,6 +48,7 @@ pub mod gbk;
 pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod package;
 pub mod pb;
 pub mod refusal;
 pub mod resume;

@@ -65,6 +65,7 @@ pub const CALLS: &[&str] = &[
     "DescribeDevice",
     "ListRates",
     "GetStock",
+    "GetSummary",
     "GetSelf",
     "Legacy",
     "other",
@@ -144,6 +145,8 @@ pub struct Metrics {
     pub delivered: Counter,
     /// Those that it rejected.
     pub rejected: Counter,
+    /// Differences that reconciliations found.
+    pub reconcile_mismatches: Counter,
     /// Batches that were split.
     pub splits: Counter,
     /// Answers of the acceptance that were not to be believed.
@@ -209,6 +212,7 @@ impl Metrics {
             batches: counter!("skproxy_delivery_batches_total"),
             delivered: counter!("skproxy_delivery_invoices_total"),
             rejected: counter!("skproxy_delivery_rejected_total"),
+            reconcile_mismatches: counter!("skproxy_delivery_reconcile_mismatches_total"),
             splits: counter!("skproxy_delivery_splits_total"),
             lies: counter!("skproxy_delivery_lies_total"),
             monitor_refused: counter!("skproxy_monitor_refused_total"),
@@ -257,6 +261,10 @@ fn describe() {
         ),
         ("skproxy_delivery_batches_total", "Batches that the acceptance answered"),
         ("skproxy_delivery_invoices_total", "Invoices and voids in answered batches"),
+        (
+            "skproxy_delivery_reconcile_mismatches_total",
+            "Differences that reconciliations with the acceptance found",
+        ),
         ("skproxy_delivery_rejected_total", "Invoices that the acceptance rejected"),
         ("skproxy_delivery_splits_total", "Batches split since they could not be taken whole"),
         ("skproxy_delivery_lies_total", "Answers of the acceptance that do not verify"),

@@ -6,10 +6,15 @@ mod answers;
 mod backup;
 pub mod client;
 mod devices;
+mod outbox;
+mod report;
 mod service;
 mod status;
 
-use crate::{engine::Core, pb::admin::v1::admin_service_server::AdminServiceServer};
+use crate::{
+    delivery::worker::Delivery, engine::Core,
+    pb::admin::v1::admin_service_server::AdminServiceServer,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -20,6 +25,15 @@ use std::{
     fs, future::Future, io, os::unix::fs::PermissionsExt as _, path::Path, pin::pin, sync::Arc,
 };
 use tokio::net::{UnixListener, UnixStream};
+
+/// What operators work on.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Books, numbering and signers.
+    pub core: Arc<Core>,
+    /// Takes the outbox to the acceptance sides.
+    pub delivery: Arc<Delivery>,
+}
 
 /// Binds the socket, in place of one that a dead daemon left behind.
 ///
@@ -42,21 +56,21 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves operators until `stop`.
-pub async fn serve(listener: UnixListener, core: Arc<Core>, stop: impl Future<Output = ()> + Send) {
+pub async fn serve(listener: UnixListener, parts: Parts, stop: impl Future<Output = ()> + Send) {
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &core),
+                Ok((stream, _)) => admit(stream, &parts),
                 Err(error) => tracing::warn!(%error, "no operator can connect"),
             }
         }
     }
 }
 
-fn admit(stream: UnixStream, core: &Arc<Core>) {
+fn admit(stream: UnixStream, parts: &Parts) {
     let uid = match stream.peer_cred() {
         Ok(peer) if peer.uid() == 0 || peer.uid() == rustix::process::getuid().as_raw() => {
             peer.uid()
@@ -70,7 +84,7 @@ fn admit(stream: UnixStream, core: &Arc<Core>) {
             return;
         }
     };
-    let service = AdminServiceServer::new(Service::new(Arc::clone(core), format!("uid:{uid}")));
+    let service = AdminServiceServer::new(Service::new(parts.clone(), format!("uid:{uid}")));
     drop(crate::tasks::spawn_detached(async move {
         let service = TowerToHyperService::new(service);
         let builder = auto::Builder::new(TokioExecutor::new()).http2_only();

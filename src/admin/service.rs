@@ -1,9 +1,10 @@
 //! `skproxy.admin.v1` over the core: reads the wire, asks numbering to decide, answers what is
 //! durable.
 
-use super::{access, answers, backup, devices, status};
+use super::{Parts, access, answers, backup, devices, outbox, report, status};
 use crate::{
     contract::gbk_len,
+    delivery::worker::Delivery,
     engine::Core,
     identity::PeerCertificate,
     model::{ClaimId, InvoiceNumber, Kind},
@@ -24,12 +25,13 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) core: Arc<Core>,
+    pub(super) delivery: Arc<Delivery>,
     actor: String,
 }
 
 impl Service {
-    pub(super) fn new(core: Arc<Core>, actor: String) -> Self {
-        Self { core, actor }
+    pub(super) fn new(Parts { core, delivery }: Parts, actor: String) -> Self {
+        Self { core, delivery, actor }
     }
 
     /// Lets `decide` take part in a batch; its first argument is who asks.
@@ -129,6 +131,11 @@ pub(super) fn reason(text: &str) -> Result<(), Status> {
 #[async_trait]
 impl AdminService for Service {
     type BackupStream = BoxStream<pb::BackupResponse>;
+    type ReportSummaryStream = BoxStream<pb::ReportSummaryResponse>;
+    type ReportDetailStream = BoxStream<pb::ReportDetailResponse>;
+    type ReconcileStream = BoxStream<pb::ReconcileResponse>;
+    type ListOutboxStream = BoxStream<pb::ListOutboxResponse>;
+    type ExportOutboxStream = BoxStream<pb::ExportOutboxResponse>;
 
     async fn add_platform(
         &self,
@@ -459,6 +466,65 @@ impl AdminService for Service {
         let directory = request.into_inner().directory.into();
         let news = backup::begin(&self.core.numbering, directory, self.actor.clone()).await?;
         Ok(Response::new(news))
+    }
+
+    async fn report_summary(
+        &self,
+        request: Request<pb::ReportSummaryRequest>,
+    ) -> Answer<Self::ReportSummaryStream> {
+        report::summary(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn report_detail(
+        &self,
+        request: Request<pb::ReportDetailRequest>,
+    ) -> Answer<Self::ReportDetailStream> {
+        report::detail(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn reconcile(
+        &self,
+        request: Request<pb::ReconcileRequest>,
+    ) -> Answer<Self::ReconcileStream> {
+        report::reconcile(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<pb::ListOutboxRequest>,
+    ) -> Answer<Self::ListOutboxStream> {
+        Ok(Response::new(outbox::list(self, request.into_inner())))
+    }
+
+    async fn get_outbox_batch(
+        &self,
+        request: Request<pb::GetOutboxBatchRequest>,
+    ) -> Answer<pb::GetOutboxBatchResponse> {
+        outbox::batch(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn export_outbox(
+        &self,
+        request: Request<pb::ExportOutboxRequest>,
+    ) -> Answer<Self::ExportOutboxStream> {
+        outbox::export(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn import_receipt(
+        &self,
+        request: Request<pb::ImportReceiptRequest>,
+    ) -> Answer<pb::ImportReceiptResponse> {
+        outbox::import(self, request.into_inner().receipt).await.map(Response::new)
+    }
+
+    async fn get_statement_key(
+        &self,
+        _: Request<pb::GetStatementKeyRequest>,
+    ) -> Answer<pb::GetStatementKeyResponse> {
+        let key = self.core.statement_key().await;
+        let key = key.map_err(|refusal| status::refused(&refusal))?;
+        let public_key = key.public_key().to_vec();
+        Ok(Response::new(pb::GetStatementKeyResponse { public_key }))
     }
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {

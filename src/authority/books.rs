@@ -1,55 +1,72 @@
 //! The acceptance side's books: one SQLite file, every change synced before it is answered, so that
 //! a restart forgets nothing. One call is one transaction.
 //!
-//! Invariants: a (code, number) has at most one content, issued or voided unsigned, for ever; an
-//! issued one has at most one void; a batch id has one receipt; segments never overlap each other
-//! or a number that is known.
+//! Invariants: what `judge`, `segments`, `periods` and `monitor` say of their tables; a batch id has
+//! one receipt, decided when the batch comes, however late it is told.
 
 use super::{
+    batch::{self, Orders, Told},
+    held::{self, Held, Window},
+    monitor,
+    periods::{self, Report},
     receipt::ReceiptKey,
     segments,
-    verify::{DeviceKey, Flaw, RegisteredDevice, check_form, check_number, check_signature},
+    verify::{DeviceKey, RegisteredDevice},
 };
 use crate::{
-    clock::{Clock, random_text},
-    convert::{sha256, to_u64},
+    clock::Clock,
+    convert::{millis, to_u64},
     model::{CstTime, Kind},
-    pb::{
-        authority::v1::{
-            BatchItem, ItemVerdict, Receipt, ReceiptStatement, SubmitBatchRequest, Verdict,
-            VoidedNumber,
-        },
-        v1 as pb,
-    },
+    pb::authority::v1::{MonitorData, PeriodSummary, SegmentRequestState, SubmitBatchRequest},
 };
-use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::{path::Path, time::Duration};
 
 /// Version of the tables below.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE devices (
-        id TEXT PRIMARY KEY, taxpayer TEXT NOT NULL, public_key BLOB NOT NULL
+        id TEXT PRIMARY KEY, taxpayer TEXT NOT NULL, public_key BLOB NOT NULL,
+        draws_numbers INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE numbers (
         code TEXT NOT NULL, number TEXT NOT NULL, voided INTEGER NOT NULL, digest BLOB NOT NULL,
-        device TEXT NOT NULL, kind INTEGER NOT NULL, PRIMARY KEY (code, number)
+        device TEXT NOT NULL, kind INTEGER NOT NULL, color INTEGER NOT NULL,
+        amount INTEGER NOT NULL, tax INTEGER NOT NULL, issue_at INTEGER NOT NULL,
+        PRIMARY KEY (code, number)
     ) WITHOUT ROWID;
+    CREATE INDEX numbers_series ON numbers (device, kind, code, number);
+    CREATE INDEX numbers_time ON numbers (device, kind, issue_at);
     CREATE TABLE invoice_voids (
         code TEXT NOT NULL, number TEXT NOT NULL, digest BLOB NOT NULL, voided_at TEXT NOT NULL,
         PRIMARY KEY (code, number)
     ) WITHOUT ROWID;
-    CREATE INDEX numbers_series ON numbers (device, kind, code, number);
     CREATE TABLE batches (
-        id BLOB PRIMARY KEY, digest BLOB NOT NULL, statement BLOB NOT NULL, signature BLOB NOT NULL
+        id BLOB PRIMARY KEY, digest BLOB NOT NULL, serial TEXT NOT NULL,
+        statement BLOB NOT NULL, signature BLOB NOT NULL, told_from_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE segments (
         request BLOB PRIMARY KEY, device TEXT NOT NULL, kind INTEGER NOT NULL,
-        count INTEGER NOT NULL, code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL
+        count INTEGER NOT NULL, code TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX segments_code ON segments (code, last);
+    CREATE TABLE returns (
+        request BLOB PRIMARY KEY, device TEXT NOT NULL, kind INTEGER NOT NULL, code TEXT NOT NULL,
+        first INTEGER NOT NULL, last INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX returns_code ON returns (code, last);
+    CREATE TABLE monitors (
+        device TEXT NOT NULL, kind INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (device, kind)
+    ) WITHOUT ROWID;
+    CREATE TABLE reports (
+        request BLOB PRIMARY KEY, device TEXT NOT NULL, kind INTEGER NOT NULL,
+        from_day TEXT NOT NULL, until_day TEXT NOT NULL,
+        from_at INTEGER NOT NULL, until_at INTEGER NOT NULL,
+        summary BLOB NOT NULL, serial TEXT NOT NULL, cleared BLOB
+    ) WITHOUT ROWID;
+    CREATE INDEX reports_series ON reports (device, kind, until_at);
 ";
 /// How long a second process holds us up before a call fails.
 const BUSY: Duration = Duration::from_secs(5);
@@ -69,6 +86,10 @@ pub(super) enum BooksError {
     UnknownDevice { device: String },
     #[error("every code of this kind and year is used up")]
     UsedUp,
+    #[error("{why}")]
+    State { why: String },
+    #[error("the books hold what this program did not write")]
+    Damaged,
     #[error("the receipt key is not the one that signed the receipts in these books")]
     OtherReceiptKey,
     #[error("the books have schema {found}, this program knows {SCHEMA_VERSION}")]
@@ -98,26 +119,39 @@ pub(super) struct Head {
     pub(super) codes: Vec<(String, String)>,
 }
 
+/// How the books are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    /// Its time.
+    pub(super) clock: Clock,
+    /// The four-digit region of the codes handed out.
+    pub(super) region: String,
+    /// Monitor data of a series that nobody set any for.
+    pub(super) monitors: monitor::Defaults,
+    /// Added to the clock. Unit: seconds.
+    pub(super) skew_s: i64,
+}
+
 /// The open books.
 #[derive(Debug)]
 pub(super) struct Books {
     connection: Connection,
     receipt_key: ReceiptKey,
-    clock: Clock,
-    region: String,
+    setting: Setting,
+    /// The machine's time at the opening, and the clock's elapsed time then. Judging is measured
+    /// with them, so that neither skew nor a whole second counts.
+    opened: (i64, Duration),
 }
 
 impl Books {
-    /// Opens or makes the books in `dir`. `region` is the four-digit region of the codes handed
-    /// out.
+    /// Opens or makes the books in `dir`.
     ///
     /// # Errors
     /// `OtherReceiptKey` and `Schema` when the directory contradicts itself; SQLite's own.
     pub(super) fn open(
         dir: &Path,
         receipt_key: ReceiptKey,
-        clock: Clock,
-        region: String,
+        setting: Setting,
     ) -> Result<Self, BooksError> {
         let mut connection = Connection::open(dir.join(FILE))?;
         connection.busy_timeout(BUSY)?;
@@ -140,13 +174,15 @@ impl Books {
             return Err(BooksError::OtherReceiptKey);
         }
         change.commit()?;
-        Ok(Self { connection, receipt_key, clock, region })
+        let opened_ms = setting.clock.now().unix().saturating_mul(1000);
+        let opened = (opened_ms, setting.clock.elapsed());
+        Ok(Self { connection, receipt_key, setting, opened })
     }
 
     /// Registers a device; the same registration again changes nothing.
     ///
     /// # Errors
-    /// `Conflict` when the id is taken by another key or taxpayer.
+    /// `Conflict` when the id is taken by another key, taxpayer or way of numbering.
     pub(super) fn register(
         &mut self,
         id: &str,
@@ -157,8 +193,9 @@ impl Books {
             Some(known) if known == *device => {}
             Some(_) => return Err(BooksError::Conflict { what: "the device" }),
             None => {
-                let insert = "INSERT INTO devices VALUES (?, ?, ?)";
-                change.execute(insert, params![id, device.taxpayer, device.public_key])?;
+                let insert = "INSERT INTO devices VALUES (?, ?, ?, ?)";
+                let row = params![id, device.taxpayer, device.public_key, device.draws_numbers];
+                change.execute(insert, row)?;
             }
         }
         Ok(change.commit()?)
@@ -172,54 +209,164 @@ impl Books {
         &mut self,
         wanted: &segments::Wanted,
     ) -> Result<segments::Segment, BooksError> {
-        let now = self.clock.now();
+        let now = self.now();
         let change = write(&mut self.connection)?;
-        if find_device(&change, &wanted.device)?.is_none() {
-            return Err(BooksError::UnknownDevice { device: wanted.device.clone() });
-        }
-        let segment = segments::acquire(&change, wanted, &self.region, now)?;
+        registered(&change, &wanted.device)?;
+        let segment = segments::acquire(&change, wanted, &self.setting.region, now)?;
         change.commit()?;
         Ok(segment)
     }
 
+    /// Notes that a segment arrived; again changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` when the request acquired nothing, `State` when the segment was returned.
+    pub(super) fn confirm(&mut self, request: &[u8]) -> Result<(), BooksError> {
+        let change = write(&mut self.connection)?;
+        segments::confirm(&change, request)?;
+        Ok(change.commit()?)
+    }
+
+    /// Takes numbers back; the same request again changes nothing.
+    ///
+    /// # Errors
+    /// `Conflict` when the request id means something else, `UnknownDevice`, `State` when one of the
+    /// numbers was used, returned before, or never issued to the device and kind.
+    pub(super) fn give_back(&mut self, given: &segments::GivenBack) -> Result<(), BooksError> {
+        let change = write(&mut self.connection)?;
+        registered(&change, &given.device)?;
+        segments::give_back(&change, given)?;
+        Ok(change.commit()?)
+    }
+
+    /// What became of a request that acquired or returned numbers.
+    pub(super) fn segment_request(
+        &self,
+        request: &[u8],
+    ) -> Result<(SegmentRequestState, Option<segments::Segment>), BooksError> {
+        segments::state(&self.connection, request)
+    }
+
     /// Judges every item of a batch, in order, and signs the verdicts; a batch that is known with
-    /// the same bytes gets the same receipt.
+    /// the same bytes gets the same receipt. `orders` is asked when the batch is new.
     ///
     /// # Errors
     /// `Conflict` when the batch id is known with other bytes.
-    pub(super) fn submit(&mut self, request: &SubmitBatchRequest) -> Result<Receipt, BooksError> {
-        let digest = sha256(&request.encode_to_vec());
-        let accepted_at = self.clock.now().rfc3339();
+    pub(super) fn submit(
+        &mut self,
+        request: &SubmitBatchRequest,
+        orders: impl FnOnce() -> Orders,
+    ) -> Result<Told, BooksError> {
+        let (now, machine_ms) = (self.now(), self.machine_ms());
         let change = write(&mut self.connection)?;
-        if let Some((known, receipt)) = find_batch(&change, &request.batch_id)? {
-            return match known == digest {
-                true => Ok(receipt),
-                false => Err(BooksError::Conflict { what: "the batch" }),
-            };
+        if let Some(known) = batch::find_same(&change, request)? {
+            return Ok(known.told(machine_ms));
         }
-        let verdicts = request.items.iter().map(|item| judge(&change, item));
-        let statement = ReceiptStatement {
-            acceptance_serial: random_text(32),
-            batch_id: request.batch_id.clone(),
-            accepted_at,
-            verdicts: verdicts.collect::<Result<_, _>>()?,
-            ..ReceiptStatement::default()
-        }
-        .encode_to_vec();
-        let signature = self.receipt_key.sign(&statement).map_err(BooksError::Sign)?;
-        let insert = "INSERT INTO batches VALUES (?, ?, ?, ?)";
-        change.execute(insert, params![request.batch_id, digest, statement, signature])?;
+        let (orders, setting) = (orders(), (&self.receipt_key, &self.setting.monitors, now));
+        let told_from_ms = match orders.judging.is_zero() {
+            true => 0,
+            false => machine_ms.saturating_add(millis(orders.judging)),
+        };
+        let accepted = batch::take(&change, request, &orders, setting)?.from(told_from_ms);
+        batch::keep(&change, &request.batch_id, &accepted)?;
         change.commit()?;
-        Ok(Receipt { statement, signature })
+        Ok(accepted.told(machine_ms))
     }
 
-    /// The receipt of a batch.
+    /// The receipt of a batch, unless it is still being judged.
     ///
     /// # Errors
     /// `NotFound` when the batch never arrived.
-    pub(super) fn receipt(&self, batch_id: &[u8]) -> Result<Receipt, BooksError> {
-        let found = find_batch(&self.connection, batch_id)?;
-        found.map(|(_, receipt)| receipt).ok_or(BooksError::NotFound { what: "the batch" })
+    pub(super) fn receipt(&self, batch_id: &[u8]) -> Result<Told, BooksError> {
+        let found = batch::find(&self.connection, batch_id)?;
+        let found = found.ok_or(BooksError::NotFound { what: "the batch" })?;
+        Ok(found.told(self.machine_ms()))
+    }
+
+    /// Ends the judging of every batch.
+    pub(super) fn end_judging(&mut self) -> Result<(), BooksError> {
+        let change = write(&mut self.connection)?;
+        batch::end_judging(&change)?;
+        Ok(change.commit()?)
+    }
+
+    /// Signs what a fault changed in a receipt.
+    pub(super) fn receipt_key(&self) -> &ReceiptKey {
+        &self.receipt_key
+    }
+
+    /// The monitor data in force of a device whose numbers the proxy draws.
+    ///
+    /// # Errors
+    /// `UnknownDevice`, `State` for a device that draws its numbers.
+    pub(super) fn monitor(
+        &mut self,
+        device: &str,
+        kind: Kind,
+        fault: impl FnOnce() -> Option<super::Fault>,
+    ) -> Result<MonitorData, BooksError> {
+        let now = self.now();
+        let change = write(&mut self.connection)?;
+        if registered(&change, device)?.draws_numbers {
+            let why = "the device draws its numbers itself, and keeps its own limits".to_owned();
+            return Err(BooksError::State { why });
+        }
+        let series = (device, kind);
+        let fault = fault();
+        let defaults = &self.setting.monitors;
+        let data = batch::monitor_after(&change, series, fault.as_ref(), (defaults, now))?;
+        change.commit()?;
+        Ok(data)
+    }
+
+    /// Puts monitor data in force; its version.
+    ///
+    /// # Errors
+    /// `UnknownDevice`.
+    pub(super) fn set_monitor(&mut self, data: MonitorData) -> Result<u64, BooksError> {
+        let change = write(&mut self.connection)?;
+        registered(&change, &data.device_id)?;
+        let data = monitor::set(&change, data)?;
+        change.commit()?;
+        Ok(data.version)
+    }
+
+    /// Takes the report of a period; its acceptance serial.
+    ///
+    /// # Errors
+    /// `Conflict` when the request id reported something else, `UnknownDevice`, `State` when the
+    /// figures are not those held or the period is reported.
+    pub(super) fn report(&mut self, report: &Report) -> Result<String, BooksError> {
+        let change = write(&mut self.connection)?;
+        let serial = periods::report(&change, report)?;
+        change.commit()?;
+        Ok(serial)
+    }
+
+    /// Clears a reported period; the monitor data of the next one.
+    ///
+    /// # Errors
+    /// `State` before the report.
+    pub(super) fn clear(&mut self, request: &[u8]) -> Result<MonitorData, BooksError> {
+        let now = self.now();
+        let change = write(&mut self.connection)?;
+        let data = periods::clear(&change, request, &self.setting.monitors, now)?;
+        change.commit()?;
+        Ok(data)
+    }
+
+    /// Counts and amounts of a window.
+    pub(super) fn summary(&self, window: &Window) -> Result<PeriodSummary, BooksError> {
+        held::summary(&self.connection, window)
+    }
+
+    /// The next page of a window after a code and number.
+    pub(super) fn page(
+        &self,
+        window: &Window,
+        after: (&str, &str),
+    ) -> Result<Vec<Held>, BooksError> {
+        held::page(&self.connection, window, after)
     }
 
     /// What the books know of a series.
@@ -240,9 +387,30 @@ impl Books {
         Ok(Head { count: to_u64(count), highest, codes })
     }
 
-    /// The books' time.
-    pub(super) fn clock(&self) -> &Clock {
-        &self.clock
+    /// The books' time, skew included.
+    pub(super) fn now(&self) -> CstTime {
+        let now = self.setting.clock.now();
+        CstTime::from_unix(now.unix().saturating_add(self.setting.skew_s)).unwrap_or(now)
+    }
+
+    /// Sets what is added to the clock. Unit: seconds.
+    pub(super) fn set_skew(&mut self, seconds: i64) {
+        self.setting.skew_s = seconds;
+    }
+
+    /// Does `work` by a clock that is off by so many seconds more.
+    pub(super) fn skewed<T>(&mut self, seconds: i64, work: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.setting.skew_s;
+        self.setting.skew_s = before.saturating_add(seconds);
+        let done = work(self);
+        self.setting.skew_s = before;
+        done
+    }
+
+    /// The machine's time, without skew. Unit: milliseconds since the Unix epoch.
+    fn machine_ms(&self) -> i64 {
+        let (opened_ms, opened) = self.opened;
+        opened_ms.saturating_add(millis(self.setting.clock.elapsed().saturating_sub(opened)))
     }
 }
 
@@ -250,215 +418,22 @@ fn write(connection: &mut Connection) -> Result<Transaction<'_>, BooksError> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-fn find_device(connection: &Connection, id: &str) -> Result<Option<RegisteredDevice>, BooksError> {
-    let mut find =
-        connection.prepare_cached("SELECT taxpayer, public_key FROM devices WHERE id = ?")?;
-    let device = |row: &rusqlite::Row<'_>| -> rusqlite::Result<_> {
-        Ok(RegisteredDevice { taxpayer: row.get(0)?, public_key: row.get(1)? })
-    };
-    Ok(find.query_row([id], device).optional()?)
-}
-
-fn find_batch(
+/// A registered device.
+pub(super) fn find_device(
     connection: &Connection,
-    id: &[u8],
-) -> Result<Option<([u8; 32], Receipt)>, BooksError> {
-    let mut find = connection
-        .prepare_cached("SELECT digest, statement, signature FROM batches WHERE id = ?")?;
-    let batch = |row: &rusqlite::Row<'_>| -> rusqlite::Result<_> {
-        Ok((row.get(0)?, Receipt { statement: row.get(1)?, signature: row.get(2)? }))
+    id: &str,
+) -> Result<Option<RegisteredDevice>, BooksError> {
+    let find = "SELECT taxpayer, public_key, draws_numbers FROM devices WHERE id = ?";
+    let device = |row: &rusqlite::Row<'_>| -> rusqlite::Result<_> {
+        let (taxpayer, public_key) = (row.get(0)?, row.get(1)?);
+        Ok(RegisteredDevice { taxpayer, public_key, draws_numbers: row.get(2)? })
     };
-    Ok(find.query_row([id], batch).optional()?)
+    Ok(connection.prepare_cached(find)?.query_row([id], device).optional()?)
 }
 
-/// Judges one item and, when it is accepted, enters its number.
-fn judge(change: &Transaction<'_>, item: &BatchItem) -> Result<ItemVerdict, BooksError> {
-    let entry = Entry::read(item);
-    let flaw = match &entry.content {
-        Ok(content) => enter(change, &entry, content)?,
-        Err(flaw) => Some(flaw.clone()),
-    };
-    let verdict = if flaw.is_none() { Verdict::Accepted } else { Verdict::Rejected };
-    Ok(ItemVerdict {
-        code: entry.code,
-        number: entry.number,
-        digest: entry.digest.to_vec(),
-        verdict: verdict.into(),
-        message: flaw.map(|flaw| flaw.to_string()).unwrap_or_default(),
-    })
-}
-
-/// An item as it would be entered.
-struct Entry {
-    code: String,
-    number: String,
-    digest: [u8; 32],
-    content: Result<Content, Flaw>,
-}
-
-enum Content {
-    Issued(Box<pb::Invoice>),
-    Voided(VoidedNumber),
-}
-
-impl Entry {
-    fn read(item: &BatchItem) -> Self {
-        let bad = |flaw, bytes: &[u8]| Self {
-            code: String::new(),
-            number: String::new(),
-            digest: sha256(bytes),
-            content: Err(flaw),
-        };
-        match (item.invoice.is_empty(), &item.voided) {
-            (true, None) => bad(Flaw::Empty, &[]),
-            (false, Some(_)) => bad(Flaw::Both, &item.invoice),
-            (true, Some(voided)) => Self {
-                code: voided.code.clone(),
-                number: voided.number.clone(),
-                digest: sha256(&voided.encode_to_vec()),
-                content: Ok(Content::Voided(voided.clone())),
-            },
-            (false, None) => match pb::Invoice::decode(item.invoice.clone()) {
-                Err(_) => bad(Flaw::Undecodable, &item.invoice),
-                Ok(invoice) => Self {
-                    code: invoice.code.clone(),
-                    number: invoice.number.clone(),
-                    digest: sha256(&item.invoice),
-                    content: Ok(Content::Issued(Box::new(invoice))),
-                },
-            },
-        }
-    }
-}
-
-/// Enters an item's number; the flaw that keeps it out, if any.
-fn enter(
-    change: &Transaction<'_>,
-    entry: &Entry,
-    content: &Content,
-) -> Result<Option<Flaw>, BooksError> {
-    if let Content::Voided(voided) = content
-        && !voided.invoice_digest.is_empty()
-    {
-        return void_issued(change, entry, voided);
-    }
-    let voids = matches!(content, Content::Voided(_));
-    let find = "SELECT voided, digest FROM numbers WHERE code = ? AND number = ?";
-    let known: Option<(bool, [u8; 32])> = change
-        .prepare_cached(find)?
-        .query_row([&entry.code, &entry.number], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    match known {
-        Some((voided, digest)) if voided == voids && digest == entry.digest => return Ok(None),
-        Some((true, _)) if !voids => return Ok(Some(Flaw::IsVoided)),
-        Some((false, _)) if voids => return Ok(Some(Flaw::IsIssued)),
-        Some(_) => return Ok(Some(Flaw::OtherContent)),
-        None => {}
-    }
-    let checked = match content {
-        Content::Issued(invoice) => check_invoice(change, invoice)?,
-        Content::Voided(voided) => check_void(change, voided)?,
-    };
-    let (device, kind) = match checked {
-        Ok(series) => series,
-        Err(flaw) => return Ok(Some(flaw)),
-    };
-    let (code, number) = (&entry.code, &entry.number);
-    change.prepare_cached("INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
-        code,
-        number,
-        voids,
-        entry.digest,
-        device,
-        kind.legacy_code()
-    ])?;
-    Ok(None)
-}
-
-/// Enters the void of an issued invoice: of the very one that is known, and once.
-fn void_issued(
-    change: &Transaction<'_>,
-    entry: &Entry,
-    voided: &VoidedNumber,
-) -> Result<Option<Flaw>, BooksError> {
-    let of = params![voided.code, voided.number];
-    let find = "SELECT voided, digest, device FROM numbers WHERE code = ? AND number = ?";
-    let known: Option<(bool, Vec<u8>, String)> = change
-        .prepare_cached(find)?
-        .query_row(of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    match known {
-        None => return Ok(Some(Flaw::NotIssued)),
-        Some((true, ..)) => return Ok(Some(Flaw::IsVoided)),
-        Some((false, digest, device))
-            if digest != voided.invoice_digest || device != voided.device_id =>
-        {
-            return Ok(Some(Flaw::OtherInvoice));
-        }
-        Some((false, ..)) => {}
-    }
-    if CstTime::parse(&voided.voided_at).is_none() {
-        return Ok(Some(Flaw::Field { field: "voided_at" }));
-    }
-    let find = "SELECT digest FROM invoice_voids WHERE code = ? AND number = ?";
-    let before: Option<[u8; 32]> =
-        change.prepare_cached(find)?.query_row(of, |row| row.get(0)).optional()?;
-    match before {
-        Some(digest) if digest == entry.digest => return Ok(None),
-        Some(_) => return Ok(Some(Flaw::OtherVoid)),
-        None => {}
-    }
-    let (code, number, at) = (&voided.code, &voided.number, &voided.voided_at);
-    change.prepare_cached("INSERT INTO invoice_voids VALUES (?, ?, ?, ?)")?.execute(params![
-        code,
-        number,
-        entry.digest,
-        at
-    ])?;
-    Ok(None)
-}
-
-/// The series that a good invoice belongs to.
-fn check_invoice<'a>(
-    change: &Transaction<'_>,
-    invoice: &'a pb::Invoice,
-) -> Result<Result<(&'a str, Kind), Flaw>, BooksError> {
-    let id = invoice.device_id.as_str();
-    let kind = match check_form(invoice) {
-        Ok(kind) => kind,
-        Err(flaw) => return Ok(Err(flaw)),
-    };
-    let Some(device) = find_device(change, id)? else {
-        return Ok(Err(Flaw::UnknownDevice { device: id.to_owned() }));
-    };
-    if let Err(flaw) = check_signature(invoice, &device) {
-        return Ok(Err(flaw));
-    }
-    let fits = segments::fits(change, &invoice.code, &invoice.number, id)?;
-    Ok(match fits {
-        segments::Fit::Unknown => Ok((id, kind)),
-        segments::Fit::Issued(of) if of == kind => Ok((id, kind)),
-        segments::Fit::Issued(_) | segments::Fit::Outside => Err(Flaw::OutsideSegments),
-    })
-}
-
-/// The series that a good void belongs to. A void names no kind: the segment or the code tells it.
-fn check_void<'a>(
-    change: &Transaction<'_>,
-    voided: &'a VoidedNumber,
-) -> Result<Result<(&'a str, Kind), Flaw>, BooksError> {
-    let id = voided.device_id.as_str();
-    if let Err(flaw) = check_number(&voided.code, &voided.number) {
-        return Ok(Err(flaw));
-    }
-    if find_device(change, id)?.is_none() {
-        return Ok(Err(Flaw::UnknownDevice { device: id.to_owned() }));
-    }
-    Ok(match segments::fits(change, &voided.code, &voided.number, id)? {
-        segments::Fit::Issued(kind) => Ok((id, kind)),
-        segments::Fit::Outside => Err(Flaw::OutsideSegments),
-        segments::Fit::Unknown => Ok((id, segments::kind_of(&voided.code))),
-    })
+fn registered(connection: &Connection, id: &str) -> Result<RegisteredDevice, BooksError> {
+    let found = find_device(connection, id)?;
+    found.ok_or_else(|| BooksError::UnknownDevice { device: id.to_owned() })
 }
 
 /// Whether bytes are a key that a device may register.

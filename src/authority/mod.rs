@@ -4,12 +4,22 @@
 //! What it accepted it remembers through restarts, and it checks every invoice on its own, so that
 //! it can stand as a witness beside the proxy's books.
 
+mod batch;
 mod books;
+mod call;
 mod faults;
+mod held;
+mod judge;
+mod monitor;
+mod package;
+mod periods;
 mod receipt;
+mod script;
 mod segments;
 mod server;
 mod service;
+mod simulator;
+mod spoil;
 mod status;
 mod verify;
 
@@ -20,12 +30,17 @@ mod round_trip;
 #[cfg(test)]
 mod tests;
 
-pub use faults::Faults;
+pub use faults::{Fault, Faults, Operation, Strike, menu, operations};
+pub use held::Held;
+pub use package::{ImportError, ImportedPackage, import_package};
+pub use script::{Script, read_faults};
 pub use server::{TlsFiles, serve};
 pub use service::Acceptance;
 
 use crate::{clock::Clock, tasks::spawn_detached};
-use books::{Books, BooksError};
+use books::{Books, BooksError, Setting};
+use call::House;
+use held::Window;
 use receipt::ReceiptKey;
 use std::{
     fs,
@@ -92,6 +107,15 @@ pub enum AuthorityError {
         /// What was given.
         region: String,
     },
+    /// The script has more faults than may wait.
+    #[error("take the faults of the script: {why}")]
+    Faults {
+        /// Why not.
+        why: String,
+    },
+    /// The books were not read.
+    #[error("read the books")]
+    Read,
     /// The address is not to be had.
     #[error("listen on {address}")]
     Listen {
@@ -126,6 +150,8 @@ pub struct Options {
     pub region: String,
     /// Its time.
     pub clock: Clock,
+    /// How it behaves.
+    pub script: Script,
 }
 
 /// The acceptance simulator.
@@ -139,11 +165,14 @@ impl AuthoritySim {
     /// When the address, the TLS files, the books or the receipt key cannot be used.
     pub async fn start(options: Options) -> Result<RunningAuthority, AuthorityError> {
         let faults = Arc::new(Faults::default());
+        let waiting = options.script.faults.iter().cloned();
+        faults.extend(waiting).map_err(|why| AuthorityError::Faults { why })?;
         let tls = options.tls.load()?;
         let listen = |source| AuthorityError::Listen { address: options.address, source };
         let (service, receipt_key_der) = open(&options, Arc::clone(&faults))?;
         let listener = TcpListener::bind(options.address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let house = service.house.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (report, result) = oneshot::channel();
         let task = spawn_detached(async move {
@@ -152,7 +181,7 @@ impl AuthoritySim {
             // Nobody may be left to hear it when the handle was dropped.
             drop(report.send(serve(listener, tls, service, shutdown).await));
         });
-        Ok(RunningAuthority { address, receipt_key_der, faults, stop, result, task })
+        Ok(RunningAuthority { address, receipt_key_der, faults, house, stop, result, task })
     }
 
     /// Runs it until `shutdown` ends, for `skproxy authority-sim`. `ready` hears the address and
@@ -186,10 +215,17 @@ fn open(options: &Options, faults: Arc<Faults>) -> Result<(Acceptance, Vec<u8>),
         .map_err(|source| AuthorityError::File { path: dir.to_owned(), source })?;
     let receipt_key = ReceiptKey::open(dir)?;
     let public_der = receipt_key.public_der.clone();
-    let books = Books::open(dir, receipt_key, options.clock.clone(), region).map_err(
-        |source: BooksError| AuthorityError::Books { dir: dir.to_owned(), source: source.into() },
-    )?;
-    Ok((Acceptance::new(books, faults), public_der))
+    let setting = Setting {
+        clock: options.clock.clone(),
+        region,
+        monitors: options.script.monitors.clone(),
+        skew_s: options.script.clock_skew_s,
+    };
+    let books = Books::open(dir, receipt_key, setting).map_err(|source: BooksError| {
+        AuthorityError::Books { dir: dir.to_owned(), source: source.into() }
+    })?;
+    let house = House::new(books, faults, options.script.judging);
+    Ok((Acceptance { house }, public_der))
 }
 
 /// A simulator that runs in the background; it stops when this is dropped.
@@ -202,17 +238,43 @@ pub struct RunningAuthority {
     pub receipt_key_der: Vec<u8>,
     /// Its fault switches.
     pub faults: Arc<Faults>,
+    house: House,
     stop: oneshot::Sender<()>,
     result: oneshot::Receiver<Result<(), AuthorityError>>,
     task: JoinHandle<()>,
 }
 
 impl RunningAuthority {
-    /// Stops it and waits until running calls are answered, at most five seconds.
+    /// Everything that it holds, ascending by code and number, so that a drill can compare invoice
+    /// by invoice.
+    ///
+    /// # Errors
+    /// `Read` when the books fail.
+    pub async fn ledger(&self) -> Result<Vec<Held>, AuthorityError> {
+        let mut all = Vec::new();
+        let keep = |page: Vec<Held>| {
+            all.extend(page);
+            std::future::ready(true)
+        };
+        let read = self.house.pages(Window::all(), keep).await;
+        read.map(|()| all).map_err(|_| AuthorityError::Read)
+    }
+
+    /// Ends the judging of every batch: receipts that were to come later are there.
+    ///
+    /// # Errors
+    /// `Read` when the books fail.
+    pub async fn end_judging(&self) -> Result<(), AuthorityError> {
+        self.house.work(|books| books.end_judging()).await.map_err(|_| AuthorityError::Read)
+    }
+
+    /// Stops it and waits until running calls are answered, at most five seconds. Calls that a fault
+    /// holds fail.
     ///
     /// # Errors
     /// When the server had failed.
     pub async fn stop(self) -> Result<(), AuthorityError> {
+        self.faults.stop();
         drop(self.stop);
         self.task.await.map_err(|_| AuthorityError::Panicked)?;
         self.result.await.unwrap_or(Err(AuthorityError::Panicked))

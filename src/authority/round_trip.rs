@@ -3,7 +3,7 @@
 //! may name this folder.
 
 use super::{
-    AuthorityError, AuthoritySim, Options, RunningAuthority, TlsFiles,
+    AuthorityError, AuthoritySim, Options, RunningAuthority, Script, TlsFiles,
     fixtures::{self, TAXPAYER},
 };
 use crate::{
@@ -115,7 +115,7 @@ fn options(dir: &Path, address: SocketAddr) -> Options {
     let (cert, key) = (files.authority.cert, files.authority.key);
     let tls = TlsFiles { client_ca: files.ca.cert, cert, key };
     let (dir, region) = (dir.join("authority"), "4400".to_owned());
-    Options { address, dir, tls, region, clock: Clock::system() }
+    Options { address, dir, tls, region, clock: Clock::system(), script: Script::default() }
 }
 
 fn route(authority: &RunningAuthority) -> Route {

@@ -1,15 +1,15 @@
-//! Numbers handed out: which code comes next, and whether a number lies within what was handed out.
+//! Numbers handed out and taken back: which code comes next, and whether a number may be used.
 //!
-//! Invariant: a new segment lies above every number of its code that is known, handed out or handed
-//! in.
+//! Invariants: a new segment lies above every number of its code that is known, handed out or handed
+//! in, returned or not; a returned number was never used and never is.
 
 use super::books::BooksError;
 use crate::{
     model::{CstTime, InvoiceNumber, Kind},
-    pb::authority::v1::AcquireSegmentResponse,
+    pb::authority::v1::{AcquireSegmentResponse, SegmentRequestState},
 };
 use chrono::Datelike as _;
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 /// Highest number under a code.
 const NUMBER_MAX: u32 = 99_999_999;
@@ -40,11 +40,35 @@ pub(super) struct Segment {
     pub(super) last: u32,
 }
 
+impl Segment {
+    /// How many numbers.
+    fn len(&self) -> i64 {
+        i64::from(self.last).saturating_sub(self.first.into()).saturating_add(1)
+    }
+}
+
 impl From<Segment> for AcquireSegmentResponse {
     fn from(segment: Segment) -> Self {
-        let text = |number| InvoiceNumber { code: String::new(), number }.number_text();
-        Self { first: text(segment.first), last: text(segment.last), code: segment.code }
+        let (first, last) = (number_text(segment.first), number_text(segment.last));
+        Self { first, last, code: segment.code }
     }
+}
+
+fn number_text(number: u32) -> String {
+    InvoiceNumber { code: String::new(), number }.number_text()
+}
+
+/// Numbers that a proxy gives back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GivenBack {
+    /// Chosen by the proxy, 16 bytes.
+    pub(super) request: Vec<u8>,
+    /// Virtual device id.
+    pub(super) device: String,
+    /// Kind.
+    pub(super) kind: Kind,
+    /// The numbers, `first` not above `last`.
+    pub(super) segment: Segment,
 }
 
 /// Issues a segment, or finds the one that this request got before.
@@ -55,31 +79,123 @@ pub(super) fn acquire(
     now: CstTime,
 ) -> Result<Segment, BooksError> {
     let (kind, count) = (wanted.kind.legacy_code(), wanted.count);
-    let find = "SELECT device, kind, count, code, first, last FROM segments WHERE request = ?";
-    let known = change.query_row(find, [&wanted.request], |row| {
-        let asked: (String, u16, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok((asked, Segment { code: row.get(3)?, first: row.get(4)?, last: row.get(5)? }))
-    });
-    if let Some((asked, segment)) = known.optional()? {
+    if let Some((asked, segment)) = find_acquired(change, &wanted.request)? {
         return match asked == (wanted.device.clone(), kind, count) {
             true => Ok(segment),
             false => Err(BooksError::Conflict { what: "the segment request" }),
         };
     }
+    if find_returned(change, &wanted.request)?.is_some() {
+        return Err(BooksError::Conflict { what: "the segment request" });
+    }
     let segment = next(change, wanted, region, now)?;
+    let (code, first, last) = (&segment.code, segment.first, segment.last);
     change.execute(
-        "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)",
-        params![
-            wanted.request,
-            wanted.device,
-            kind,
-            count,
-            segment.code,
-            segment.first,
-            segment.last
-        ],
+        "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+        params![wanted.request, wanted.device, kind, count, code, first, last],
     )?;
     Ok(segment)
+}
+
+/// Device, kind and count of an acquiring request, and what it got.
+type Acquired = ((String, u16, u32), Segment);
+
+fn find_acquired(connection: &Connection, request: &[u8]) -> Result<Option<Acquired>, BooksError> {
+    let find = "SELECT device, kind, count, code, first, last FROM segments WHERE request = ?";
+    let known = connection.query_row(find, [request], |row| {
+        let asked: (String, u16, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((asked, Segment { code: row.get(3)?, first: row.get(4)?, last: row.get(5)? }))
+    });
+    Ok(known.optional()?)
+}
+
+fn find_returned(
+    connection: &Connection,
+    request: &[u8],
+) -> Result<Option<((String, u16), Segment)>, BooksError> {
+    let find = "SELECT device, kind, code, first, last FROM returns WHERE request = ?";
+    let known = connection.query_row(find, [request], |row| {
+        let whose: (String, u16) = (row.get(0)?, row.get(1)?);
+        Ok((whose, Segment { code: row.get(2)?, first: row.get(3)?, last: row.get(4)? }))
+    });
+    Ok(known.optional()?)
+}
+
+/// Notes that a segment arrived, so that its numbers may be used; again changes nothing.
+pub(super) fn confirm(change: &Transaction<'_>, request: &[u8]) -> Result<(), BooksError> {
+    let Some((_, segment)) = find_acquired(change, request)? else {
+        return Err(BooksError::NotFound { what: "the segment request" });
+    };
+    if returned(change, &segment)? == segment.len() {
+        return Err(BooksError::State { why: "the segment was returned".to_owned() });
+    }
+    change.execute("UPDATE segments SET confirmed = 1 WHERE request = ?", [request])?;
+    Ok(())
+}
+
+/// Takes numbers back, or finds that this request did so before.
+pub(super) fn give_back(change: &Transaction<'_>, given: &GivenBack) -> Result<(), BooksError> {
+    let (kind, segment) = (given.kind.legacy_code(), &given.segment);
+    match find_returned(change, &given.request)? {
+        Some(known) if known == ((given.device.clone(), kind), segment.clone()) => return Ok(()),
+        Some(_) => return Err(BooksError::Conflict { what: "the segment request" }),
+        None if find_acquired(change, &given.request)?.is_some() => {
+            return Err(BooksError::Conflict { what: "the segment request" });
+        }
+        None => {}
+    }
+    let state = |why: &str| Err(BooksError::State { why: why.to_owned() });
+    let (code, first, last) = (&segment.code, segment.first, segment.last);
+    let issued = "SELECT COALESCE(SUM(MIN(last, ?5) - MAX(first, ?4) + 1), 0) FROM segments
+                  WHERE code = ?1 AND device = ?2 AND kind = ?3 AND last >= ?4 AND first <= ?5";
+    let whole = params![code, given.device, kind, first, last];
+    let issued: i64 = change.query_row(issued, whole, |row| row.get(0))?;
+    if issued != segment.len() {
+        return state("not every number of it was issued to this device and kind");
+    }
+    if returned(change, segment)? > 0 {
+        return state("a number of it was returned before");
+    }
+    let used = "SELECT number FROM numbers WHERE code = ? AND number BETWEEN ? AND ? LIMIT 1";
+    let bounds = [code, &number_text(first), &number_text(last)];
+    let used: Option<String> = change.query_row(used, bounds, |row| row.get(0)).optional()?;
+    if let Some(number) = used {
+        return state(&format!("number {number} is known as used"));
+    }
+    change.execute(
+        "INSERT INTO returns VALUES (?, ?, ?, ?, ?, ?)",
+        params![given.request, given.device, kind, code, first, last],
+    )?;
+    Ok(())
+}
+
+/// How many numbers of a segment were returned.
+fn returned(connection: &Connection, segment: &Segment) -> Result<i64, BooksError> {
+    let sum = "SELECT COALESCE(SUM(MIN(last, ?3) - MAX(first, ?2) + 1), 0) FROM returns
+               WHERE code = ?1 AND last >= ?2 AND first <= ?3";
+    let within = params![segment.code, segment.first, segment.last];
+    Ok(connection.query_row(sum, within, |row| row.get(0))?)
+}
+
+/// What became of a request that acquired or returned numbers.
+pub(super) fn state(
+    connection: &Connection,
+    request: &[u8],
+) -> Result<(SegmentRequestState, Option<Segment>), BooksError> {
+    if let Some((_, segment)) = find_returned(connection, request)? {
+        return Ok((SegmentRequestState::Returned, Some(segment)));
+    }
+    let Some((_, segment)) = find_acquired(connection, request)? else {
+        return Ok((SegmentRequestState::Unknown, None));
+    };
+    let find = "SELECT confirmed FROM segments WHERE request = ?";
+    let confirmed: bool = connection.query_row(find, [request], |row| row.get(0))?;
+    let state = match (returned(connection, &segment)? == segment.len(), confirmed) {
+        (true, _) => SegmentRequestState::Returned,
+        (false, true) => SegmentRequestState::Confirmed,
+        (false, false) => SegmentRequestState::Acquired,
+    };
+    Ok((state, Some(segment)))
 }
 
 fn next(
@@ -135,8 +251,12 @@ pub(super) fn kind_of(code: &str) -> Kind {
 pub(super) enum Fit {
     /// No segment of this code was issued here; the number may come from elsewhere.
     Unknown,
-    /// Within a segment issued to the device, for this kind.
+    /// Within a confirmed segment issued to the device, for this kind.
     Issued(Kind),
+    /// Within a segment whose arrival was not confirmed.
+    Unconfirmed,
+    /// It was returned.
+    Returned,
     /// The code is ours, the number was not issued to the device.
     Outside,
 }
@@ -149,14 +269,20 @@ pub(super) fn fits(
     device: &str,
 ) -> Result<Fit, BooksError> {
     let Some(number) = InvoiceNumber::parse_number(number) else { return Ok(Fit::Unknown) };
-    let find = "SELECT kind FROM segments
-                WHERE code = ? AND device = ? AND first <= ? AND last >= ?";
-    let kind: Option<u16> = change
+    let find = "SELECT kind, confirmed, EXISTS (SELECT 1 FROM returns
+                    WHERE code = ?1 AND first <= ?3 AND last >= ?3)
+                FROM segments WHERE code = ?1 AND device = ?2 AND first <= ?3 AND last >= ?3";
+    let known: Option<(u16, bool, bool)> = change
         .prepare_cached(find)?
-        .query_row(params![code, device, number, number], |row| row.get(0))
+        .query_row(params![code, device, number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    if let Some(kind) = kind.and_then(Kind::from_legacy_code) {
-        return Ok(Fit::Issued(kind));
+    match known {
+        Some((_, _, true)) => return Ok(Fit::Returned),
+        Some((_, false, _)) => return Ok(Fit::Unconfirmed),
+        Some((kind, ..)) => {
+            return Ok(Kind::from_legacy_code(kind).map_or(Fit::Outside, Fit::Issued));
+        }
+        None => {}
     }
     let any = "SELECT EXISTS (SELECT 1 FROM segments WHERE code = ?)";
     let ours = change.prepare_cached(any)?.query_row([code], |row| row.get(0))?;

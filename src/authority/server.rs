@@ -1,9 +1,13 @@
 //! The acceptance simulator's own small mTLS server. It shares nothing with the proxy's listener,
 //! so that a fault in one cannot hide in the other.
 
-use super::{AuthorityError, service::Acceptance};
+use super::{AuthorityError, service::Acceptance, simulator::Controls};
 use crate::{
-    pb::authority::v1::acceptance_service_server::AcceptanceServiceServer, tasks::spawn_detached,
+    pb::authority::v1::{
+        acceptance_service_server::AcceptanceServiceServer,
+        simulator_service_server::SimulatorServiceServer,
+    },
+    tasks::spawn_detached,
 };
 use rustls::{
     RootCertStore, ServerConfig,
@@ -17,8 +21,11 @@ use std::{
     io,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::{
@@ -104,6 +111,7 @@ pub async fn serve(
 ) -> Result<(), AuthorityError> {
     let (accepted, incoming) = mpsc::channel(ACCEPTED_MAX);
     let accepting = spawn_detached(accept(listener, TlsAcceptor::from(tls), accepted));
+    let controls = SimulatorServiceServer::new(Controls { house: service.house.clone() });
     let service =
         AcceptanceServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (stopping, stopped) = oneshot::channel::<()>();
@@ -113,6 +121,7 @@ pub async fn serve(
     };
     let running = Server::builder()
         .add_service(service)
+        .add_service(controls)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), signal);
     let late = async {
         // Ends when the sender is dropped, which is the stop.
@@ -158,16 +167,61 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, accepted: mpsc::Sender<
 
 async fn shake_hands(tls: TlsAcceptor, stream: TcpStream) -> io::Result<Peer> {
     stream.set_nodelay(true)?;
-    Ok(Peer(tls.accept(stream).await?))
+    Ok(Peer { stream: tls.accept(stream).await?, line: Line::default() })
+}
+
+/// A connection as its calls see it: they can cut it off.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line(Arc<LineState>);
+
+#[derive(Debug, Default)]
+struct LineState {
+    cut: AtomicBool,
+    /// Whoever waits for bytes, to be told of the cut.
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Line {
+    /// Resets the connection; every call on it fails.
+    pub(super) fn cut(&self) {
+        self.0.cut.store(true, Ordering::SeqCst);
+        let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::SeqCst)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_cut() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
 }
 
 /// A connection whose client certificate is verified.
-struct Peer(TlsStream<TcpStream>);
+struct Peer {
+    stream: TlsStream<TcpStream>,
+    line: Line,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.line.is_cut()
+            && let Err(error) = self.stream.get_ref().0.set_zero_linger()
+        {
+            tracing::debug!(%error, "the connection ends without a reset");
+        }
+    }
+}
 
 impl Connected for Peer {
-    type ConnectInfo = ();
+    type ConnectInfo = Line;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Line {
+        self.line.clone()
+    }
 }
 
 impl AsyncRead for Peer {
@@ -176,7 +230,11 @@ impl AsyncRead for Peer {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        // Registered before it is checked, so that no cut goes unseen.
+        let waker = context.waker().clone();
+        self.line.0.reader.lock().unwrap_or_else(PoisonError::into_inner).replace(waker);
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -186,15 +244,18 @@ impl AsyncWrite for Peer {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -202,10 +263,11 @@ impl AsyncWrite for Peer {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }

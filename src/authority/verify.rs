@@ -3,7 +3,7 @@
 
 use crate::{
     convert::sha256,
-    model::{CstTime, InvoiceNumber, Kind},
+    model::{Color, CstTime, InvoiceNumber, Kind},
     pb::v1 as pb,
 };
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
@@ -49,6 +49,8 @@ pub(super) struct RegisteredDevice {
     pub(super) taxpayer: String,
     /// SubjectPublicKeyInfo, DER; empty when the device keeps its key.
     pub(super) public_key: Vec<u8>,
+    /// Whether it draws its numbers itself.
+    pub(super) draws_numbers: bool,
 }
 
 /// What is wrong with an invoice. The text goes into the verdict.
@@ -86,20 +88,54 @@ pub(super) enum Flaw {
     OtherVoid,
     #[error("the number is issued")]
     IsIssued,
+    #[error("the segment of the number was never confirmed")]
+    Unconfirmed,
+    #[error("the number was returned")]
+    Returned,
+    #[error("the period of the invoice is reported (已抄报)")]
+    Reported,
+    #[error("rejected on purpose")]
+    OnPurpose,
+}
+
+/// What the books keep of an invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Kind.
+    pub(super) kind: Kind,
+    /// Blue or red.
+    pub(super) color: Color,
+    /// Without tax.
+    pub(super) amount_fen: i64,
+    /// Tax.
+    pub(super) tax_fen: i64,
+    /// When it was issued.
+    pub(super) issued_at: CstTime,
 }
 
 /// The form of an invoice, before its device is looked up.
 ///
 /// # Errors
 /// The first malformed field.
-pub(super) fn check_form(invoice: &pb::Invoice) -> Result<Kind, Flaw> {
+pub(super) fn check_form(invoice: &pb::Invoice) -> Result<Form, Flaw> {
     let field = |field| Flaw::Field { field };
     let draft = invoice.draft.as_ref().ok_or(field("draft"))?;
     let kind = Kind::from_wire(draft.kind).ok_or(field("draft.kind"))?;
     check_number(&invoice.code, &invoice.number)?;
-    CstTime::parse(&invoice.issue_time).ok_or(field("issue_time"))?;
+    let color = match draft.color() {
+        pb::InvoiceColor::Blue => Color::Blue,
+        pb::InvoiceColor::Red => Color::Red,
+        pb::InvoiceColor::Unspecified => return Err(field("draft.color")),
+    };
+    let issued_at = CstTime::parse(&invoice.issue_time).ok_or(field("issue_time"))?;
     match invoice.record_version {
-        RECORD_VERSION => Ok(kind),
+        RECORD_VERSION => Ok(Form {
+            kind,
+            color,
+            amount_fen: draft.amount_fen,
+            tax_fen: draft.tax_fen,
+            issued_at,
+        }),
         _ => Err(field("record_version")),
     }
 }
@@ -185,6 +221,7 @@ mod tests {
         let registered = RegisteredDevice {
             taxpayer: TAXPAYER.to_owned(),
             public_key: device.public_key.clone(),
+            draws_numbers: false,
         };
         assert_eq!(check_signature(&invoice, &registered), expect);
     }
@@ -209,7 +246,11 @@ mod tests {
 
     #[test]
     fn a_device_without_a_registered_key_cannot_have_a_signature() {
-        let withheld = RegisteredDevice { taxpayer: TAXPAYER.to_owned(), public_key: Vec::new() };
+        let withheld = RegisteredDevice {
+            taxpayer: TAXPAYER.to_owned(),
+            public_key: Vec::new(),
+            draws_numbers: false,
+        };
         let mut signed = Device::p256("d1").signed(invoice("044002611111", 7));
         assert_eq!(check_signature(&signed, &withheld), Err(Flaw::OtherKey));
         signed.signature.clear();

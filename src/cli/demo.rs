@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     admin,
-    authority::{AuthoritySim, Options as SimOptions, RunningAuthority, TlsFiles},
+    authority::{AuthoritySim, Options as SimOptions, RunningAuthority, Script, TlsFiles},
     clock::{self, Clock},
     config::{AnswerFiles, Config, DeliverySettings, Limits, Log, Tls, UpstreamTls},
     contract::sample::{self, SELLER},
@@ -116,6 +116,7 @@ impl Demo {
             },
             region: "4400".into(),
             clock: Clock::system(),
+            script: Script::default(),
         })
         .await?;
         let (admin_socket, socket_dir) = admin_socket(dir)?;

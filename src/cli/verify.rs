@@ -13,15 +13,26 @@ use crate::{
         verify::{self, Findings, Subject},
     },
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
-use std::path::PathBuf;
+use std::{
+    fs::{self, File},
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
+    /// Package to check, of `skproxy outbox export`
+    #[arg(required_unless_present = "data", conflicts_with_all = ["data", "watermark", "backup"])]
+    file: Option<PathBuf>,
+    /// The key that the package must be signed with, of `skproxy outbox key`, PEM; without it only
+    /// its wholeness is proved
+    #[arg(long, conflicts_with = "data")]
+    key: Option<PathBuf>,
     /// Data directory of a daemon that is not running
     #[arg(long)]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// Watermark file; in the data directory unless given
     #[arg(long)]
     watermark: Option<PathBuf>,
@@ -34,7 +45,8 @@ pub(super) struct VerifyArguments {
 }
 
 pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit> {
-    let mut options = Options::in_dir(&arguments.data);
+    let Some(data) = &arguments.data else { return package(arguments) };
+    let mut options = Options::in_dir(data);
     if let Some(watermark) = &arguments.watermark {
         options.watermark.clone_from(watermark);
     }
@@ -54,6 +66,60 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit> {
         }))?,
     }
     Ok(if findings.problems.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// Checks a package.
+fn package(arguments: &VerifyArguments) -> Result<Exit> {
+    let path = arguments.file.as_ref().context("name a package")?;
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let key = arguments.key.as_deref().map(read_key).transpose()?;
+    let checked = crate::package::check(BufReader::new(file), key.as_deref());
+    let (exit, value) = match &checked {
+        Ok(checked) => (
+            Exit::Done,
+            serde_json::json!({
+                "ok": true,
+                "package_id": crate::convert::hex(&checked.header.package_id),
+                "made_at": checked.header.made_at,
+                "batches": checked.batches,
+                "items": checked.items,
+                "statement_key": checked.key_hash(),
+                "key_checked": key.is_some(),
+            }),
+        ),
+        Err(error) => {
+            let problem = crate::refusal::chain(error);
+            (Exit::Refused, serde_json::json!({"ok": false, "problems": [problem]}))
+        }
+    };
+    match (arguments.format, checked) {
+        (Format::Json, _) => output::say_json(&value)?,
+        (Format::Text, Err(error)) => {
+            output::say(&format!("PROBLEM: {}", crate::refusal::chain(&error)))?;
+        }
+        (Format::Text, Ok(checked)) => {
+            let known =
+                if key.is_some() { "the key given" } else { "a key that nobody vouches for" };
+            output::say(&format!(
+                "package {} of {}: {} batches, {} items, whole, signed with {known}, {}",
+                crate::convert::hex(&checked.header.package_id),
+                output::plain(&checked.header.made_at),
+                checked.batches,
+                checked.items,
+                checked.key_hash(),
+            ))?;
+        }
+    }
+    Ok(exit)
+}
+
+/// A public key, PEM, as DER.
+fn read_key(path: &Path) -> Result<Vec<u8>> {
+    use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
+    let what = || format!("read the key {}", path.display());
+    let pem = fs::read_to_string(path).with_context(what)?;
+    let key = p256::PublicKey::from_public_key_pem(&pem).with_context(what)?;
+    Ok(key.to_public_key_der().with_context(what)?.into_vec())
 }
 
 fn text(findings: &Findings, subject: Subject) -> String {

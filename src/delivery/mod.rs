@@ -1,7 +1,9 @@
 //! 7  Delivery: outbox → acceptance → receipt → write-back, and what the acceptance says of limits.
 
 mod backoff;
+pub mod package;
 pub mod receipt;
+pub mod reconcile;
 mod refresh;
 mod upload;
 pub mod upstream;

@@ -165,7 +165,7 @@ impl Upload {
     }
 
     /// The batch's items and what they must be called, from the books: the same bytes each time.
-    async fn items(
+    pub(super) async fn items(
         &self,
         delivery: &Delivery,
     ) -> Result<(Vec<BatchItem>, Vec<ItemName>), DeliveryError> {
@@ -182,7 +182,7 @@ impl Upload {
         Ok(pairs.into_iter().unzip())
     }
 
-    async fn store(
+    pub(super) async fn store(
         &self,
         delivery: &Delivery,
         receipt: &VerifiedReceipt,
@@ -274,7 +274,7 @@ fn item(registry: &Registry, notice: Notice, found: &Found) -> Option<(BatchItem
         let name = ItemName { code, number, digest: sha256(&invoice) };
         return Some((BatchItem { invoice, voided: None }, name));
     }
-    let voided = voided(found, notice.told, device_id(registry, found.device()))?;
+    let voided = voided(found, notice.told, registry)?;
     let item = BatchItem { invoice: bytes::Bytes::new(), voided: Some(voided) };
     let name = ItemName::of(&item);
     Some((item, name))
@@ -282,7 +282,7 @@ fn item(registry: &Registry, notice: Notice, found: &Found) -> Option<(BatchItem
 
 /// The void that a notice tells of; none when there is no such void. The bytes are the same each
 /// time: all of it comes from the books.
-fn voided(found: &Found, told: Told, device_id: String) -> Option<VoidedNumber> {
+pub(super) fn voided(found: &Found, told: Told, registry: &Registry) -> Option<VoidedNumber> {
     let (number, reason, at, invoice_digest) = match (&found.fate, told) {
         (Fate::Voided(void), Told::End) => {
             (void.number.as_ref(), &void.reason, void.at, Vec::new())
@@ -294,7 +294,7 @@ fn voided(found: &Found, told: Told, device_id: String) -> Option<VoidedNumber> 
         _ => return None,
     };
     Some(VoidedNumber {
-        device_id,
+        device_id: device_id(registry, found.device()),
         code: number.map(|number| number.code.clone()).unwrap_or_default(),
         number: number.map(|number| number.number_text()).unwrap_or_default(),
         reason: reason.clone(),

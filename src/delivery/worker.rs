@@ -115,6 +115,28 @@ impl Delivery {
         }
     }
 
+    /// The way to the books.
+    #[must_use]
+    pub fn numbering(&self) -> &Numbering {
+        &self.numbering
+    }
+
+    /// Time, as delivery goes by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Hands a batch in that was frozen elsewhere and has no receipt yet.
+    pub(super) fn resume(&self, batch: BatchNo) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).push_back(batch);
+    }
+
+    /// Hands a batch in no more: its receipt came another way.
+    pub(super) fn settled(&self, batch: BatchNo) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|no| *no != batch);
+    }
+
     pub(super) async fn stopped_within(&self, pause: Duration) -> bool {
         let mut stop = self.stop.clone();
         tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()

@@ -3,6 +3,7 @@
 
 mod devices;
 mod pin;
+mod statement;
 pub mod watch;
 
 pub use devices::BindError;
@@ -16,7 +17,9 @@ use crate::{
     numbering::{self, Numbering, Parts, StartError, finisher::Finisher},
     refusal::Refusal,
     secret::Secret,
-    signer::{CipherForm, KeyStore, KeyStoreError, KeyStoreHeader, Threads, sidecar::Sidecars},
+    signer::{
+        CipherForm, DeviceKey, KeyStore, KeyStoreError, KeyStoreHeader, Threads, sidecar::Sidecars,
+    },
     store::{
         StoreError,
         embedded::{self, Checkpointer, Options, StartReport},
@@ -28,6 +31,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::OnceCell;
 
 /// Reasons that one answer names; the rest is counted.
 const REASONS_MAX: usize = 20;
@@ -96,6 +100,8 @@ pub struct Core {
     sidecars: Arc<Sidecars>,
     /// Where sidecars hold their locks.
     lock_dir: PathBuf,
+    /// Opened, or made, when it is first needed.
+    statement: OnceCell<Arc<DeviceKey>>,
     clock: Clock,
     /// Jobs that wait for one device: its open claims, and what is asked beside them.
     queue_len_max: usize,
@@ -216,6 +222,7 @@ pub async fn open_core(
         keys,
         sidecars: Arc::new(Sidecars::new(Arc::new(pins))),
         lock_dir: options.dir.clone(),
+        statement: OnceCell::new(),
         clock: clock.clone(),
         profiles,
         report: opened.report,

@@ -306,8 +306,9 @@ impl period::PeriodService for Services {
 impl reconciliation::ReconciliationService for Services {
     async fn get_summary(
         &self,
-        _: Request<v1::GetSummaryRequest>,
+        request: Request<v1::GetSummaryRequest>,
     ) -> Answer<v1::GetSummaryResponse> {
-        Err(status::not_built("GetSummary"))
+        let (peer, deadline) = (peer(&request), deadline(&request));
+        answer(self.0.summary(peer, deadline, request.into_inner()).await, |response| response)
     }
 }

@@ -66,7 +66,8 @@ pub(super) fn absent(what: &str, id: &str) -> Refusal {
 }
 
 impl Round<'_> {
-    pub(super) fn audit(&mut self, actor: &str, action: String) {
+    /// Keeps what an operator did.
+    pub fn audit(&mut self, actor: &str, action: String) {
         self.batch.audit.push(AuditEntry { at: self.now, actor: actor.to_owned(), action });
     }
 

@@ -470,6 +470,13 @@ impl Round<'_> {
         self.put_incident((claim.series, Some(claim.id)), text);
     }
 
+    /// Keeps an incident that concerns no single series.
+    pub fn note_incident(&mut self, text: String) {
+        tracing::error!("incident: {text}");
+        let (series, claim) = (None, None);
+        self.batch.incidents.push(Incident { at: self.now, series, claim, text });
+    }
+
     pub(super) fn put_incident(
         &mut self,
         (series, claim): (SeriesNo, Option<ClaimId>),

@@ -99,6 +99,14 @@ pub trait PlatformApi: Send + Sync + 'static {
         request: pb::GetStockRequest,
     ) -> Result<pb::GetStockResponse, Refusal>;
 
+    /// Counts and amounts of the caller's own invoices in a window.
+    async fn summary(
+        &self,
+        peer: Peer,
+        deadline: Duration,
+        request: pb::GetSummaryRequest,
+    ) -> Result<pb::GetSummaryResponse, Refusal>;
+
     /// Says who the caller is.
     async fn describe_self(&self, peer: Peer) -> Result<pb::GetSelfResponse, Refusal>;
 }

@@ -106,6 +106,15 @@ impl PlatformApi for Pipeline {
         self.device_stock(peer.as_ref(), &request).await
     }
 
+    async fn summary(
+        &self,
+        peer: Peer,
+        deadline: Duration,
+        request: pb::GetSummaryRequest,
+    ) -> Result<pb::GetSummaryResponse, Refusal> {
+        self.own_summary(peer.as_ref(), deadline, &request).await
+    }
+
     async fn describe_self(&self, peer: Peer) -> Result<pb::GetSelfResponse, Refusal> {
         self.get_self(peer.as_ref())
     }

@@ -74,7 +74,7 @@ impl Pipeline {
         }
     }
 
-    async fn has_any(&self, owner: ListOwner) -> Result<bool, Refusal> {
+    pub(super) async fn has_any(&self, owner: ListOwner) -> Result<bool, Refusal> {
         let time = |seconds| CstTime::from_unix(seconds).expect("it is within chrono's years");
         let (first, until) = (time(0), time(u32::MAX.into()));
         let after = Place { at: first, claim: ClaimId(0) };

@@ -11,6 +11,7 @@ mod monitor;
 mod query;
 mod red;
 mod stock;
+mod summary;
 mod target;
 mod validate;
 mod void;

@@ -19,7 +19,7 @@ pub enum Operation {
     Void,
     /// What became of a serial or a number: get and resolve.
     Query,
-    /// Lists.
+    /// Lists and their sums.
     List,
     /// The taxpayer's devices: description, monitor, rates and stock.
     Device,

@@ -124,7 +124,7 @@ impl Books {
     }
 }
 
-fn places(connection: &Connection, page: &ListPage) -> Result<Vec<Place>, StoreError> {
+pub(super) fn places(connection: &Connection, page: &ListPage) -> Result<Vec<Place>, StoreError> {
     let mut statement = connection
         .prepare_cached(
             "SELECT issue_time, claim FROM listing
@@ -147,16 +147,24 @@ fn places(connection: &Connection, page: &ListPage) -> Result<Vec<Place>, StoreE
     rows.map(|row| row.map_err(sqlite("list")).and_then(|(at, claim)| place(at, claim))).collect()
 }
 
-fn listed(connection: &Connection, owner: ListOwner, place: Place) -> Result<Listed, StoreError> {
+fn stray(claim: ClaimId) -> StoreError {
+    StoreError::damaged(format!("the list index misplaces claim {claim}"))
+}
+
+/// The claim at a place of a list, which must say the same.
+pub(super) fn found_at(
+    connection: &Connection,
+    owner: ListOwner,
+    place: Place,
+) -> Result<Found, StoreError> {
     let found = found(connection, place.claim)?;
-    let stray = || {
-        let claim = place.claim;
-        StoreError::damaged(format!("the list index misplaces claim {claim}"))
-    };
-    if found.listed_as() != Some((owner, place)) {
-        return Err(stray());
-    }
-    let invoice = found.invoice().ok_or_else(stray)?;
+    let there = found.listed_as() == Some((owner, place));
+    there.then_some(found).ok_or_else(|| stray(place.claim))
+}
+
+fn listed(connection: &Connection, owner: ListOwner, place: Place) -> Result<Listed, StoreError> {
+    let found = found_at(connection, owner, place)?;
+    let invoice = found.invoice().ok_or_else(|| stray(place.claim))?;
     let voided = match found.fate {
         Fate::InvoiceVoided(_, void) => {
             let notice = Notice::invoice_void(place.claim);

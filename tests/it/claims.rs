@@ -3,7 +3,7 @@
 
 use crate::{
     product::{Ran, line, verified},
-    support::{BOUND, registration},
+    support::{BOUND, Ca, registration, tls_of},
 };
 use skproxy::{
     admin,
@@ -14,6 +14,7 @@ use skproxy::{
         sample::{self, SELLER},
     },
     daemon::{Core, open_core},
+    delivery::{Settings, worker::Delivery},
     identity::PeerCertificate,
     model::{CstTime, DeviceNo},
     numbering::Limits,
@@ -52,6 +53,18 @@ fn peer() -> PeerCertificate {
     PeerCertificate { key: KeyHash([1; 32]), not_after, subject: "CN=test".into() }
 }
 
+/// Delivers to nobody: there is no route.
+fn nobody(core: &Arc<Core>) -> admin::Parts {
+    let ca = Ca::new("nobody's CA");
+    let tls = tls_of(&ca.pem(), &ca.issue("nobody", 2090));
+    let (interval, monitor_every) = (Duration::from_secs(1), Duration::from_secs(60));
+    let settings = Settings { batch_max: 100, interval, in_flight: 1, monitor_every };
+    let stop = tokio::sync::watch::channel(false).1;
+    let parts = (core.numbering.clone(), Arc::clone(&core.finisher));
+    let delivery = Delivery::new(parts, (tls, Clock::system()), settings, Vec::new(), stop);
+    admin::Parts { core: Arc::clone(core), delivery }
+}
+
 impl House {
     async fn open(dir: &Path) -> Self {
         let clock = Clock::system();
@@ -70,7 +83,7 @@ impl House {
         let listener = admin::bind(&socket).unwrap();
         let (end, ended) = oneshot::channel::<()>();
         let stop = async move { drop(ended.await) };
-        let serving = tasks::spawn_detached(admin::serve(listener, Arc::clone(&core), stop));
+        let serving = tasks::spawn_detached(admin::serve(listener, nobody(&core), stop));
         Self { core, pipeline, socket: socket.display().to_string(), end, serving }
     }
 
@@ -166,4 +179,46 @@ async fn a_device_that_is_not_there_closes_its_series_and_spends_nothing() {
     let Wire::Issued(issued) = house.issue("S1").await.unwrap() else { panic!("it is ISSUED") };
     assert_eq!(issued.invoice.unwrap().number, "00000001");
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_acceptance_side_holds_is_a_mismatch_and_one_incident_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path()).await;
+    house.register().await;
+    let window = "report compare --from 2020-01-01T00:00:00+08:00 --until";
+    let all = format!("{window} 2099-01-01T00:00:00+08:00");
+    let empty = house.operate(&all).await;
+    assert_eq!((empty.code, &empty.json()["mismatches"]), (Some(0), &serde_json::json!([])));
+    for serial in ["S1", "S2"] {
+        let draft = Some(sample::draft(serial, SELLER));
+        let issued = house.pipeline.issue(Some(peer()), BOUND, draft).await;
+        assert!(matches!(issued.unwrap().result.unwrap(), Wire::Issued(_)));
+    }
+    // Without a route nothing is delivered: the other side holds nothing.
+    let found = house.operate(&all).await;
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let found = found.json();
+    assert_eq!(found["refused"]["reason"], "RECONCILE_MISMATCH", "{found}");
+    let mismatches = found["mismatches"].as_array().unwrap();
+    assert_eq!(mismatches.len(), 2, "{found}");
+    for (mismatch, number) in mismatches.iter().zip(["00000001", "00000002"]) {
+        assert_eq!(mismatch["reason"], "MISMATCH_REASON_ONLY_HERE_UNDELIVERED", "{mismatch}");
+        assert_eq!((&mismatch["number"], &mismatch["route"]), (&number.into(), &"44".into()));
+    }
+    let sides = found["sides"].as_array().unwrap();
+    assert_eq!((sides.len(), &sides[0]["mismatches"]), (2, &"0".into()), "the meter is right");
+    let before = house.operate(&format!("{window} 2020-01-02T00:00:00+08:00 --full")).await;
+    assert_eq!(before.code, Some(0), "{before:?}");
+    let refused = house.operate(&format!("{all} --platform P")).await;
+    assert_eq!(refused.json()["refused"]["reason"], "FIELD_INVALID", "{refused:?}");
+    house.close().await;
+    let books = rusqlite::Connection::open(dir.path().join("data/books.db")).unwrap();
+    let incidents: Vec<String> = books
+        .prepare("SELECT text FROM incident")
+        .and_then(|mut all| all.query_map([], |row| row.get(0))?.collect())
+        .unwrap();
+    let [incident] = incidents.as_slice() else { panic!("{incidents:?}") };
+    assert!(incident.ends_with("found 2 differences"), "{incident}");
+    verified(&dir.path().join("data")).await;
 }

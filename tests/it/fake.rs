@@ -192,6 +192,15 @@ impl PlatformApi for Fake {
         Err(Refusal::new(Reason::RedOriginalUnknown, asked.number))
     }
 
+    async fn summary(
+        &self,
+        _: Peer,
+        _: Duration,
+        _: v1::GetSummaryRequest,
+    ) -> Result<v1::GetSummaryResponse, Refusal> {
+        Ok(v1::GetSummaryResponse::default())
+    }
+
     async fn describe_self(&self, peer: Peer) -> Result<v1::GetSelfResponse, Refusal> {
         let now = clock::Clock::system().now();
         let platform = identity::platform(&Registry::default(), peer.as_ref(), now)?;

@@ -2,6 +2,8 @@
 //! `cfg(test)` tells clippy that helpers may unwrap too.
 
 #[cfg(test)]
+mod airgap;
+#[cfg(test)]
 mod behind;
 #[cfg(test)]
 mod claims;
@@ -38,6 +40,8 @@ mod product;
 mod reds;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod reports;
 #[cfg(test)]
 mod serve;
 #[cfg(test)]

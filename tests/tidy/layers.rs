@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
         "health",
         "metrics",
         "model",
+        "package",
         "pb",
         "refusal",
         "registry",
@@ -24,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "xml",
     ],
     &["store"],
-    &["admission", "contract", "delivery", "identity", "numbering", "signer"],
+    &["admission", "contract", "delivery", "identity", "numbering", "report", "signer"],
     &["engine", "pipeline"],
     &["admin", "authority", "legacy", "listener", "skserver_sim"],
     &["daemon", "resume"],
@@ -92,7 +93,12 @@ const HANDED: &[(&str, &str, &[&str])] = &[
         "numbering",
         &["Finisher", "Heard", "Numbering", "Round", "SeriesWitness", "Taken"],
     ),
-    ("delivery", "signer", &["Question", "SignerError"]),
+    (
+        "delivery",
+        "report",
+        &["Filter", "Sums", "UsageDifference", "Window", "check_usage", "summarise", "whole_days"],
+    ),
+    ("delivery", "signer", &["DeviceKey", "KeyError", "Question", "SignerError"]),
 ];
 
 /// The rule of dependencies, for a file of `src`. Tests at the end of a file may name anything.

@@ -93,8 +93,9 @@ pub(super) const PAGES: &[Page] = &[
             "按代码和号码核对明细，切勿因此重开。",
         ),
         (
-            "Find the invoices that only one side has; windows go by issue time at the device.",
-            "查找单方记录的发票；统计按设备开票时间。",
+            "`report compare` lists each difference with its reason; what is only here and not \
+             delivered comes by itself, everything else is for a person. Windows go by issue time.",
+            "`report compare` 逐张列出差异及原因；仅我方有且未上传者会自行消除，其余须人工查明。统计按开票时间。",
         ),
     ),
     page(

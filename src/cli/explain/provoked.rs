@@ -215,6 +215,11 @@ const PROVOKED: &[(Reason, &str, &str)] = &[
         "a_red_letter_names_its_confirmation_where_the_profile_asks_for_it",
     ),
     (
+        Reason::ReconcileMismatch,
+        "tests/it/claims.rs",
+        "what_no_acceptance_side_holds_is_a_mismatch_and_one_incident_a_run",
+    ),
+    (
         Reason::AlreadyExists,
         "tests/it/operators.rs",
         "every_command_answers_in_text_or_one_json_value_and_says_how_it_ended",
@@ -284,7 +289,6 @@ const STILL_TO_COME: &[(Reason, &str)] = &[
     (Reason::NumberMismatch, "device signers"),
     (Reason::DevicePinLocked, "device signers"),
     (Reason::DeviceCertInvalid, "device signers"),
-    (Reason::ReconcileMismatch, "reconciliation"),
     (Reason::OutcomeUnknown, "nothing: in doubt is an outcome, never a refusal"),
 ];
 

@@ -4,6 +4,8 @@
 mod args;
 mod backup;
 mod device;
+mod outbox;
+mod report;
 
 pub(crate) use args::OperateCommand;
 
@@ -50,6 +52,8 @@ pub(crate) async fn run(command: OperateCommand) -> Result<Exit> {
         OperateCommand::Series { command, target } => series(command, target).await,
         OperateCommand::Invoice { command, target } => invoice(command, target).await,
         OperateCommand::Backup { to, target } => backup::run(&to, &target).await,
+        OperateCommand::Outbox { command, target } => outbox::run(command, target).await,
+        OperateCommand::Report { command, target } => report::run(command, target).await,
         OperateCommand::Status { target } => status(target).await,
     }
 }
@@ -238,14 +242,16 @@ fn show<M: Message>(
 
 fn refused(status: &Status, target: &Target) -> Result<Exit> {
     if target.format == Format::Json {
-        let reason = status.message().split(':').next().unwrap_or_default();
-        let message = status.message();
-        let refused = serde_json::json!({"reason": reason, "message": message});
-        output::say_json(&serde_json::json!({"refused": refused}))?;
+        output::say_json(&serde_json::json!({"refused": refused_json(status)}))?;
     } else {
         eprintln!("REFUSED {}", output::plain(status.message()));
     }
     Ok(Exit::Refused)
+}
+
+fn refused_json(status: &Status) -> Value {
+    let reason = status.message().split(':').next().unwrap_or_default();
+    serde_json::json!({"reason": reason, "message": status.message()})
 }
 
 fn show_message(name: &str, message: &impl Message, target: &Target) -> Result<Exit> {

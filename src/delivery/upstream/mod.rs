@@ -4,6 +4,10 @@
 //! Invariants: no receipt leaves here unverified; this is the only file that reads received status
 //! codes.
 
+mod reconcile;
+
+pub use reconcile::{Held, HeldWindow};
+
 use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt, is_acceptance_serial};
 use crate::{
     model::{CstTime, InvoiceNumber, Kind},
@@ -222,6 +226,7 @@ impl Upstream {
             device_id: device.id.clone(),
             taxpayer_id: taxpayer_id.to_owned(),
             public_key: device.public_key.clone(),
+            draws_numbers: device.backend.draws_numbers(),
         };
         let mut client = self.client.clone();
         within_deadline(client.register_device(timed(request))).await.map(drop)

@@ -4,6 +4,7 @@
 mod backup;
 mod damage;
 mod fixtures;
+mod ledger;
 mod listing;
 mod start;
 
