@@ -1,8 +1,8 @@
 //! The acceptance side's books: one SQLite file, every change synced before it is answered, so that
 //! a restart forgets nothing. One call is one transaction.
 //!
-//! Invariants: what `judge`, `segments`, `periods` and `monitor` say of their tables; a batch id has
-//! one receipt, decided when the batch comes, however late it is told.
+//! Invariants: what `judge`, `segments`, `periods` and `monitor` say of their tables; a batch id
+//! has one receipt, decided when the batch comes, however late it is told.
 
 use super::{
     batch::{self, Orders, Told},
@@ -230,8 +230,8 @@ impl Books {
     /// Takes numbers back; the same request again changes nothing.
     ///
     /// # Errors
-    /// `Conflict` when the request id means something else, `UnknownDevice`, `State` when one of the
-    /// numbers was used, returned before, or never issued to the device and kind.
+    /// `Conflict` when the request id means something else, `UnknownDevice`, `State` when one
+    /// of the numbers was used, returned before, or never issued to the device and kind.
     pub(super) fn give_back(&mut self, given: &segments::GivenBack) -> Result<(), BooksError> {
         let change = write(&mut self.connection)?;
         registered(&change, &given.device)?;

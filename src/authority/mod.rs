@@ -11,7 +11,6 @@ mod faults;
 mod held;
 mod judge;
 mod monitor;
-mod package;
 mod periods;
 mod receipt;
 mod script;
@@ -32,7 +31,6 @@ mod tests;
 
 pub use faults::{Fault, Faults, Operation, Strike, menu, operations};
 pub use held::Held;
-pub use package::{ImportError, ImportedPackage, import_package};
 pub use script::{Script, read_faults};
 pub use server::{TlsFiles, serve};
 pub use service::Acceptance;
@@ -268,8 +266,8 @@ impl RunningAuthority {
         self.house.work(|books| books.end_judging()).await.map_err(|_| AuthorityError::Read)
     }
 
-    /// Stops it and waits until running calls are answered, at most five seconds. Calls that a fault
-    /// holds fail.
+    /// Stops it and waits until running calls are answered, at most five seconds. Calls that a
+    /// fault holds fail.
     ///
     /// # Errors
     /// When the server had failed.

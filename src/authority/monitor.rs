@@ -173,12 +173,18 @@ pub(super) fn read_kind(name: &str) -> Option<Kind> {
 }
 
 /// The data of the period that begins on a day: the issue deadline a month later, to the second.
-pub(super) fn next_period(mut data: MonitorData, begins: NaiveDate) -> MonitorData {
+/// `reported` is the day of the report before.
+pub(super) fn next_period(
+    mut data: MonitorData,
+    begins: NaiveDate,
+    reported: NaiveDate,
+) -> MonitorData {
     if let Some(deadline) = CstTime::parse(&data.issue_deadline) {
         data.issue_deadline = month_later(deadline).rfc3339();
     }
     data.report_from = begins.to_string();
     data.report_until = last_of_month(begins).to_string();
+    data.last_report = reported.to_string();
     data
 }
 
@@ -226,6 +232,10 @@ pub(super) fn spoil(data: &mut MonitorData) {
 pub(super) fn check(data: &MonitorData) -> Result<(), &'static str> {
     let fen = |value: Option<i64>| value.is_none_or(|value| value >= 0);
     let day = |text: &str| text.is_empty() || read_day(text).is_some();
+    let period = match (read_day(&data.report_from), read_day(&data.report_until)) {
+        (Some(from), Some(until)) => from <= until,
+        (from, until) => from == until,
+    };
     let rates = &data.rates_millionths;
     let ascending = rates.windows(2).all(|pair| pair[0] < pair[1]);
     let checks = [
@@ -243,6 +253,8 @@ pub(super) fn check(data: &MonitorData) -> Result<(), &'static str> {
         (ascending && rates.iter().all(|rate| (0..=RATE_MAX).contains(rate)), "rates_millionths"),
         (day(&data.report_from), "report_from"),
         (day(&data.report_until), "report_until"),
+        (period, "report_until"),
+        (day(&data.last_report), "last_report"),
     ];
     match checks.into_iter().find(|(good, _)| !good) {
         Some((_, field)) => Err(field),
@@ -295,9 +307,11 @@ mod tests {
             ),
             ("", "2026-02-01", ("", "2026-02-28")),
         ] {
-            let mut data = built_in(("d1", Kind::ENormal), at("2026-01-02T03:04:05+08:00"));
+            let now = at("2026-01-02T03:04:05+08:00");
+            let mut data = built_in(("d1", Kind::ENormal), now);
             data.issue_deadline = deadline.to_owned();
-            let next = next_period(data, begins.parse().unwrap());
+            let next = next_period(data, begins.parse().unwrap(), now.day());
+            assert_eq!(next.last_report, "2026-01-02");
             assert_eq!((&*next.issue_deadline, &*next.report_until), expect);
             assert_eq!(next.report_from, begins);
         }

@@ -136,7 +136,7 @@ pub(super) fn clear(
     let kind = Kind::from_legacy_code(kind).ok_or(BooksError::Damaged)?;
     let until: NaiveDate = until.parse().map_err(|_| BooksError::Damaged)?;
     let before = monitor::in_force(change, (&device, kind), defaults, now)?;
-    let next = monitor::set(change, monitor::next_period(before, day_after(until)?))?;
+    let next = monitor::set(change, monitor::next_period(before, day_after(until)?, now.day()))?;
     let update = "UPDATE reports SET cleared = ? WHERE request = ?";
     change.execute(update, params![next.encode_to_vec(), request])?;
     Ok(next)

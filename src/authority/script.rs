@@ -1,5 +1,5 @@
-//! The script file of `skproxy authority-sim`: what it does wrong from the start, how long it judges,
-//! and what it tells of limits. TOML; `deploy/authority-sim.toml` has every key.
+//! The script file of `skproxy authority-sim`: what it does wrong from the start, how long it
+//! judges, and what it tells of limits. TOML; `deploy/authority-sim.toml` has every key.
 
 use super::{
     faults::{Strike, duration, skew},

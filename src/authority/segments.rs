@@ -1,7 +1,7 @@
 //! Numbers handed out and taken back: which code comes next, and whether a number may be used.
 //!
-//! Invariants: a new segment lies above every number of its code that is known, handed out or handed
-//! in, returned or not; a returned number was never used and never is.
+//! Invariants: a new segment lies above every number of its code that is known, handed out or
+//! handed in, returned or not; a returned number was never used and never is.
 
 use super::books::BooksError;
 use crate::{
@@ -109,10 +109,10 @@ fn find_acquired(connection: &Connection, request: &[u8]) -> Result<Option<Acqui
     Ok(known.optional()?)
 }
 
-fn find_returned(
-    connection: &Connection,
-    request: &[u8],
-) -> Result<Option<((String, u16), Segment)>, BooksError> {
+/// Device and kind of a returning request, and what it returned.
+type Returned = ((String, u16), Segment);
+
+fn find_returned(connection: &Connection, request: &[u8]) -> Result<Option<Returned>, BooksError> {
     let find = "SELECT device, kind, code, first, last FROM returns WHERE request = ?";
     let known = connection.query_row(find, [request], |row| {
         let whose: (String, u16) = (row.get(0)?, row.get(1)?);

@@ -2,6 +2,7 @@
 //! them.
 
 use super::{
+    books::Books,
     call::House,
     faults::{Faults, Strike},
     monitor, status,
@@ -71,7 +72,11 @@ impl SimulatorService for Controls {
         request: Request<SetClockSkewRequest>,
     ) -> Result<Response<SetClockSkewResponse>, Status> {
         let seconds = request.into_inner().seconds;
-        self.house.work(move |books| Ok(books.set_skew(seconds))).await?;
+        let skew = move |books: &mut Books| {
+            books.set_skew(seconds);
+            Ok(())
+        };
+        self.house.work(skew).await?;
         Ok(Response::new(SetClockSkewResponse {}))
     }
 }

@@ -224,6 +224,7 @@ impl Demo {
             count: SEGMENT_LEN,
         };
         let acquired = upstream.acquire(&wanted).await?;
+        upstream.confirm_segment(wanted.id).await?;
         let segment = operate::Segment {
             device_id: DEVICE.into(),
             kind: pb::InvoiceKind::ENormal.into(),

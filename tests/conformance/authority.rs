@@ -6,6 +6,7 @@ use skproxy::{
     clock,
     delivery::upstream::{AcquiredSegment, SegmentRequest, Upstream},
     model::{DeviceNo, Kind, TaxpayerNo},
+    pb::admin::v1 as admin,
     registry::{BackendKind, Device, Route},
     transport::ClientTls,
 };
@@ -63,18 +64,22 @@ impl Authority {
     }
 
     /// Lets it know a device, whose signatures it then verifies.
-    pub(crate) async fn register(&self, id: &str, taxpayer_id: &str, public_key: Vec<u8>) {
+    pub(crate) async fn register(&self, id: &str, taxpayer_id: &str, shown: admin::Device) {
+        let backend = match shown.backend() {
+            admin::DeviceBackend::Skserver => BackendKind::SkServer,
+            _ => BackendKind::SoftwareP256,
+        };
         let device = Device {
             no: DeviceNo(0),
             id: id.into(),
             taxpayer: TaxpayerNo(0),
             machine_number: String::new(),
-            backend: BackendKind::SoftwareP256,
+            backend,
             kinds: [Kind::ENormal].into(),
             profile: "baiwang".into(),
             enabled: true,
             test: true,
-            public_key,
+            public_key: shown.public_key,
             connection: None,
         };
         self.upstream.register_device(&device, taxpayer_id).await.unwrap();
@@ -84,7 +89,9 @@ impl Authority {
     pub(crate) async fn acquire(&self, id: &str, count: u32) -> AcquiredSegment {
         let kind = Kind::ENormal;
         let wanted = SegmentRequest { id: clock::random(), device: id.into(), kind, count };
-        self.upstream.acquire(&wanted).await.unwrap()
+        let acquired = self.upstream.acquire(&wanted).await.unwrap();
+        self.upstream.confirm_segment(wanted.id).await.unwrap();
+        acquired
     }
 
     /// Its ledger: every number that it accepted as issued, and the SHA-256 of what stands under

@@ -170,11 +170,12 @@ impl House {
     /// Lets the authority know the key of a device.
     pub(crate) async fn announce(&self, id: &str) {
         let shown = self.operated(&format!("device show {id}"));
-        let key = shown["devices"][0]["public_key"].as_str().unwrap().to_owned();
-        let json = serde_json::json!({ "public_key": key }).to_string();
+        let shown = &shown["devices"][0];
+        let (key, backend) = (&shown["public_key"], &shown["backend"]);
+        let json = serde_json::json!({ "public_key": key, "backend": backend }).to_string();
         let device: admin::Device =
             skproxy::cli::output::from_json("skproxy.admin.v1.Device", &json).unwrap();
-        self.authority.register(id, SELLER.taxpayer_id, device.public_key).await;
+        self.authority.register(id, SELLER.taxpayer_id, device).await;
     }
 
     /// Gives a device numbers of the authority.

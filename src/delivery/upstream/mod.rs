@@ -4,9 +4,7 @@
 //! Invariants: no receipt leaves here unverified; this is the only file that reads received status
 //! codes.
 
-mod reconcile;
-
-pub use reconcile::{Held, HeldWindow};
+pub mod stock;
 
 use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt, is_acceptance_serial};
 use crate::{
