@@ -11,6 +11,7 @@ mod faults;
 mod held;
 mod judge;
 mod monitor;
+mod package;
 mod periods;
 mod receipt;
 mod script;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use faults::{Fault, Faults, Operation, Strike, menu, operations};
 pub use held::Held;
+pub use package::{ImportError, ImportedPackage, import_package};
 pub use script::{Script, read_faults};
 pub use server::{TlsFiles, serve};
 pub use service::Acceptance;

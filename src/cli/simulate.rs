@@ -2,15 +2,39 @@
 
 use super::{Exit, output};
 use crate::{
-    authority::{AuthoritySim, Options, Script, TlsFiles},
+    authority::{AuthoritySim, Options, Script, TlsFiles, import_package},
     clock::Clock,
 };
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct SimulateArguments {
+    #[command(subcommand)]
+    command: Option<SimulateCommand>,
+    #[command(flatten)]
+    run: Option<RunArguments>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SimulateCommand {
+    /// Judge a package that came without a line, and write its receipts
+    ImportPackage {
+        /// Package, of `skproxy outbox export`
+        file: PathBuf,
+        /// The simulator's books and receipt key
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where the receipts go, for `skproxy outbox import`
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
     /// Its books and receipt key; made when missing
     #[arg(long)]
     dir: PathBuf,
@@ -32,6 +56,21 @@ pub(super) struct SimulateArguments {
 }
 
 pub(super) async fn run(arguments: SimulateArguments) -> Result<Exit> {
+    match arguments {
+        SimulateArguments { command: Some(command), .. } => import(command),
+        SimulateArguments { run: Some(run), .. } => serve(run).await,
+        SimulateArguments { .. } => anyhow::bail!("nothing was asked for"),
+    }
+}
+
+fn import(SimulateCommand::ImportPackage { file, dir, out }: SimulateCommand) -> Result<Exit> {
+    super::quiet_log();
+    let imported = import_package(&file, &dir, &out, &Clock::system())?;
+    output::say(&format!("{} batches judged, {} receipts", imported.batches, imported.receipts))?;
+    Ok(Exit::Done)
+}
+
+async fn serve(arguments: RunArguments) -> Result<Exit> {
     super::log(tracing_subscriber::filter::LevelFilter::INFO, false);
     let receipt_key = arguments.dir.join("receipt-key.der");
     let tls = TlsFiles { client_ca: arguments.ca, cert: arguments.cert, key: arguments.key };

@@ -4,7 +4,10 @@
 //! Invariants: no receipt leaves here unverified; this is the only file that reads received status
 //! codes.
 
+mod reconcile;
 pub mod stock;
+
+pub use reconcile::{Held, HeldWindow};
 
 use super::receipt::{BatchId, ItemName, Lie, ReceiptKey, VerifiedReceipt, is_acceptance_serial};
 use crate::{
