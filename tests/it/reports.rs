@@ -226,8 +226,8 @@ async fn every_difference_to_the_acceptance_is_listed_and_nothing_else() {
     assert_eq!(compared(&demo, "").await, (Some(1), expect.clone()));
     assert_eq!(compared(&demo, &format!("--taxpayer {}", SELLER.taxpayer_id)).await.1, expect);
     assert_eq!(compared(&demo, "--kind e-normal --full").await, (Some(0), Vec::new()));
-    let csv = demo.operate(&format!("report compare --from {FROM} --until {UNTIL} --format csv"));
-    let csv = csv.await;
+    let words = format!("report compare --from {FROM} --until {UNTIL} --format csv");
+    let csv = demo.operate(&words).await;
     assert_eq!((csv.code, csv.stdout.lines().count()), (Some(1), 1 + expect.len()), "{csv:?}");
     assert!(csv.stderr.contains("REFUSED RECONCILE_MISMATCH: 6 differences"), "{csv:?}");
     demo.end().await;
