@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "skproxy/admin/v1/access.proto",
     "skproxy/admin/v1/outbox.proto",
     "skproxy/admin/v1/report.proto",
+    "skproxy/admin/v1/series.proto",
     "skproxy/admin/v1/admin_service.proto",
     "skproxy/authority/v1/authority_service.proto",
     "skproxy/authority/v1/package.proto",

@@ -1,6 +1,6 @@
-//! Packages at the acceptance side: a package of batches is checked as a whole, then judged batch by
-//! batch as over a line; the receipts go back in a file. Works on the books directly, whether the
-//! simulator runs or not.
+//! Packages at the acceptance side: a package of batches is checked as a whole, then judged batch
+//! by batch as over a line; the receipts go back in a file. Works on the books directly, whether
+//! the simulator runs or not.
 
 use super::{
     AuthorityError,

@@ -82,8 +82,8 @@ enum Command {
     /// Issue and ask as a platform would
     #[command(subcommand)]
     Client(client::ClientCommand),
-    /// Check offline that the books add up: numbers, chain, CRCs, outbox, usage, watermark; or that a
-    /// package is whole and signed
+    /// Check offline that the books add up: numbers, chain, CRCs, outbox, usage, watermark; or that
+    /// a package is whole and signed
     Verify(verify::VerifyArguments),
     /// End a read-only state, above the highest number that any witness knows
     Resume(resume::ResumeArguments),

@@ -84,8 +84,8 @@ pub async fn export(
     })
 }
 
-/// Freezes everything that may be told now. Each batch is handed to its worker at once, as one of an
-/// earlier life is.
+/// Freezes everything that may be told now. Each batch is handed to its worker at once, as one of
+/// an earlier life is.
 async fn freeze(delivery: &Delivery, province: &str) -> Result<(), Refusal> {
     let registry = delivery.numbering().registry();
     let provinces: BTreeSet<String> =

@@ -1,5 +1,5 @@
-//! The statement key (P-256): signs what leaves the proxy as a file. Apart from TLS and invoice keys,
-//! made when it is first needed, kept wrapped in the books.
+//! The statement key (P-256): signs what leaves the proxy as a file. Apart from TLS and invoice
+//! keys, made when it is first needed, kept wrapped in the books.
 
 use super::Core;
 use crate::{

@@ -3,7 +3,6 @@
 use super::{InvoicePage, Peer, Pipeline, PlatformApi};
 use crate::{model::InvoiceNumber, pb::v1 as pb, refusal::Refusal};
 use std::time::Duration;
-
 #[tonic::async_trait]
 impl PlatformApi for Pipeline {
     async fn issue(

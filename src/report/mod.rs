@@ -1,5 +1,5 @@
-//! Reports from the journal's own rows: what was issued and voided in a window of issue time, summed
-//! or one by one, and whether the meter says the same. Reads only.
+//! Reports from the journal's own rows: what was issued and voided in a window of issue time,
+//! summed or one by one, and whether the meter says the same. Reads only.
 //!
 //! Invariant: whatever the size of the books, a page of them is in memory at a time, and no reader
 //! is held between two pages. Sums are kept by taxpayer, platform, kind and colour.
@@ -168,6 +168,3 @@ fn voided(
 fn page_len() -> usize {
     usize::try_from(PAGE_LEN).unwrap_or(usize::MAX)
 }
-
-#[cfg(test)]
-mod tests;

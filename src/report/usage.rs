@@ -39,7 +39,8 @@ pub fn whole_days(window: Window) -> impl Iterator<Item = NaiveDate> {
         .filter(move |day| inside(day).is_some())
 }
 
-/// Compares the meter of one day with the journal. `None`: the day moved each time that it was read.
+/// Compares the meter of one day with the journal. `None`: the day moved each time that it was
+/// read.
 ///
 /// # Errors
 /// When the books cannot be read or do not add up.

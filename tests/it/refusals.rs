@@ -56,7 +56,7 @@ const CASES: &[Case] = &[
         |draft| at_rate(draft, 120_000),
         Code::InvalidArgument,
         "RATE_NOT_AUTHORISED",
-        "no authorised rate",
+        "is not on the device's list",
     ),
     (
         "a zero rate that does not say why",

@@ -6,6 +6,7 @@ mod backup;
 mod device;
 mod outbox;
 mod report;
+mod report_args;
 
 pub(crate) use args::OperateCommand;
 

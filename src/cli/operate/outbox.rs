@@ -1,10 +1,7 @@
-//! `skproxy outbox`: what is pending, and its way over an air gap. A package gets its name only once
-//! it is whole and synced; until then it is FILE.part.
+//! `skproxy outbox`: what is pending, and its way over an air gap. A package gets its name only
+//! once it is whole and synced; until then it is FILE.part.
 
-use super::{
-    args::{OutboxCommand, Target},
-    line, refused, refused_json, show,
-};
+use super::{args::Target, line, refused, refused_json, report_args::OutboxCommand, show};
 use crate::{
     admin::client::connect,
     cli::{

@@ -1,7 +1,10 @@
-//! `skproxy report`: what was issued and voided, and whether meter and acceptance sides say the same.
-//! Prints while it reads, so that a report of any size needs no memory.
+//! `skproxy report`: what was issued and voided, and whether meter and acceptance sides say the
+//! same. Prints while it reads, so that a report of any size needs no memory.
 
-use super::args::{KindName, ReportCommand, ReportFormat, ReportTarget, ReportWindowArgs};
+use super::{
+    args::KindName,
+    report_args::{ReportCommand, ReportFormat, ReportTarget, ReportWindowArgs},
+};
 use crate::{
     admin::client::connect,
     cli::{

@@ -23,7 +23,7 @@ use crate::{
     pb::{admin::v1 as pb, authority::v1::PeriodSummary},
     refusal::Refusal,
     report::{Filter, Sums, UsageDifference, Window, check_usage, summarise, whole_days},
-    store::{Delivered, End, Found, Notice, Told},
+    store::{Books, Delivered, End, Found, Notice, StoreError, Told},
     transport::ClientTls,
 };
 use merge::{Ascending, Difference, Here, Pairs, differences};
@@ -142,7 +142,7 @@ impl Run<'_> {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&crate::store::Books) -> Result<T, crate::store::StoreError> + Send + 'static,
+        read: impl FnOnce(&Books) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ReconcileError> {
         self.reconciler.numbering.read(read).await.map_err(ReconcileError::Books)
     }

@@ -1,5 +1,5 @@
-//! The acceptance sides: every province's taxpayers, together with those of the other provinces that
-//! the same server takes.
+//! The acceptance sides: every province's taxpayers, together with those of the other provinces
+//! that the same server takes.
 
 use crate::{
     model::TaxpayerNo,
